@@ -1,0 +1,126 @@
+"""Figures: each a function from a frame to a Figure; ``save`` writes PNG, PDF and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tta_bench.analysis.stats import mean_interval
+
+STYLE = Path(__file__).with_name("paper.mplstyle")
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
+"""Widths in inches."""
+
+EVOLUTION = {"entropy": "entropy (nats)", "disagreement": "disagreement", "remask_ratio": "remasked / committed"}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """The style of every figure, leaving the user's own settings alone."""
+    with matplotlib.rc_context():
+        matplotlib.style.use(STYLE)
+        yield
+
+
+def accuracy_versus_passes(summary: pd.DataFrame) -> Figure:
+    """Score against forward passes, one panel a task, one line a sampler variant, 95 % intervals as bands.
+
+    Args:
+        summary: as ``summarize`` gives it.
+    """
+    tasks = list(dict.fromkeys(summary["task"]))
+    frame = summary.assign(variant=[variant(s, t) for s, t in zip(summary["sampler"], summary["settings"], strict=True)])
+    variants = list(dict.fromkeys(frame["variant"]))
+    with paper_style():
+        figure, axes = panels(1, len(tasks), height=2.5)
+        for axis, task in zip(axes[0], tasks, strict=True):
+            for i, name in enumerate(variants):
+                line = frame[(frame["task"] == task) & (frame["variant"] == name)].sort_values("forward_passes")
+                if line.empty:
+                    continue
+                x, y = line["forward_passes"].to_numpy(float), 100 * line["score"].to_numpy(float)
+                marker = "osD^vPX*"[i % 8]
+                axis.plot(x, y, marker=marker, label=name, zorder=3, color=f"C{i % 7}")
+                low, high = (100 * line[c].to_numpy(float) for c in ("score_ci_low", "score_ci_high"))
+                axis.fill_between(x, low, high, alpha=0.12, linewidth=0, color=f"C{i % 7}")
+            axis.set(title=task, xlabel="forward passes", ylim=(-2, 102))
+            ticks = sorted(frame.loc[frame["task"] == task, "forward_passes"].unique())
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.minorticks_off()
+        axes[0][0].set_ylabel("score (%)")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(variants)))
+    return figure
+
+
+def variant(sampler: str, settings: str) -> str:
+    """A sampler with its settings but the steps, which are the x axis."""
+    rest = [part for part in settings.split() if not part.startswith("steps=")]
+    return " ".join([sampler, *rest])
+
+
+def uncertainty_evolution(traces: dict[str, pd.DataFrame]) -> Figure:
+    """Entropy, disagreement and remask ratio over the steps: mean and 95 % band, right against wrong answers.
+
+    Args:
+        traces: for each title (a row of panels), per-step statistics with columns key, step, score and those in
+            ``EVOLUTION``; answers with score 1 count as right.
+    """
+    with paper_style():
+        figure, axes = panels(len(traces), len(EVOLUTION), height=1.55)
+        for row, (title, trace) in zip(axes, traces.items(), strict=True):
+            for axis, (column, label) in zip(row, EVOLUTION.items(), strict=True):
+                for name, colour, dash, part in (
+                    ("right", "C0", "-", trace[trace["score"] == 1]),
+                    ("wrong", "C1", "--", trace[trace["score"] < 1]),
+                ):
+                    if len(part):
+                        band(axis, part, column, f"{name} (n = {part['key'].nunique()})", colour, dash)
+                axis.set_ylabel(label)
+                axis.set_ylim(bottom=0)
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+            row[0].set_title(title)
+            row[0].legend()
+        for axis in axes[-1]:
+            axis.set_xlabel("step")
+    return figure
+
+
+def band(axis: Axes, trace: pd.DataFrame, column: str, label: str, colour: str, dash: str) -> None:
+    """Mean of ``column`` over records at each step, with its 95 % t interval where there are two or more."""
+    steps, estimates = [], []
+    for step, values in trace.dropna(subset=[column]).groupby("step")[column]:
+        steps.append(int(str(step)) + 1)
+        estimates.append(mean_interval(values.to_numpy()))
+    axis.plot(steps, [e.value for e in estimates], dash, color=colour, label=label)
+    low, high = np.array([(e.ci_low, e.ci_high) for e in estimates]).T
+    axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def panels(rows: int, columns: int, *, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """A grid of axes two columns of a paper wide, ``height`` inches a row, free of pyplot's global state."""
+    figure = Figure(figsize=(TWO_COLUMNS if columns > 1 else ONE_COLUMN, height * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write PNG, PDF and SVG, without dates, so that the same figure is the same file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    undated: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    paths = []
+    with paper_style():
+        for kind, metadata in undated.items():
+            paths.append(folder / f"{name}.{kind}")
+            figure.savefig(paths[-1], metadata=metadata)
+    return paths

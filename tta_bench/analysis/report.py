@@ -1,0 +1,101 @@
+"""The report of a study: tables, figures and one self-contained page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tta_bench.analysis import figures
+from tta_bench.analysis.load import Pair, Study
+from tta_bench.analysis.summary import summarize
+from tta_bench.analysis.tables import HEADINGS, caption, readable_rows, write_tables
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Attributes:
+        summary: the frame behind every table.
+        note: what a reader must know to read the table.
+        answer: the finding in a sentence per task.
+        page: report.html.
+        files: everything written.
+    """
+
+    summary: pd.DataFrame
+    note: str
+    answer: tuple[str, ...]
+    page: Path
+    files: tuple[Path, ...]
+
+
+def write_report(
+    study: Study, folder: Path, *, margin: float = 0.02, alpha: float = 0.05, n_resamples: int = 9999, seed: int = 0
+) -> Report:
+    """Analyse a study and write summary.{csv,md,tex}, figures/ and report.html into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = summarize(study, margin=margin, alpha=alpha, n_resamples=n_resamples, rng=seed)
+    note = caption(summary, margin=margin, alpha=alpha)
+    files = write_tables(summary, folder, note=note)
+    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary)}
+    traces = {title(pair): pair.candidate.trace() for pair in representative(study)}
+    traces = {name: trace for name, trace in traces.items() if len(trace)}
+    if traces:
+        drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
+    for name, figure in drawn.items():
+        files += figures.save(figure, folder / "figures", name)
+    answer = tuple(sentences(summary))
+    page = folder / "report.html"
+    page.write_text(render(study, summary, note, answer, [folder / "figures" / f"{name}.svg" for name in drawn]))
+    return Report(summary, note, answer, page, (*files, page))
+
+
+def representative(study: Study) -> list[Pair]:
+    """For each task, the middle candidate among those with the most steps and the most views' worth of settings."""
+    chosen = []
+    for task in dict.fromkeys(pair.candidate.task for pair in study.pairs):
+        pairs = [p for p in study.pairs if p.candidate.task == task]
+        tta = [p for p in pairs if p.candidate.sampler == "tta"] or pairs
+        longest = max(p.candidate.config["steps"] for p in tta)
+        finalists = [p for p in tta if p.candidate.config["steps"] == longest]
+        chosen.append(finalists[len(finalists) // 2])
+    return chosen
+
+
+def title(pair: Pair) -> str:
+    """Names a trace: task, sampler, views and steps."""
+    config = pair.candidate.config
+    views = f", K = {config['sampler']['tta_k']}" if "tta_k" in config["sampler"] else ""
+    return f"{pair.candidate.task}: {pair.candidate.sampler}{views}, {config['steps']} steps"
+
+
+def sentences(summary: pd.DataFrame) -> list[str]:
+    """The finding per task and sampler: how many settings are better, worse, equivalent or undecided, and the range."""
+    found = []
+    for (task, sampler), rows in summary[summary["verdict"] != ""].groupby(["task", "sampler"], sort=False):
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in rows["verdict"].value_counts(sort=False).sort_index().items())
+        low, high = 100 * rows["delta"].min(), 100 * rows["delta"].max()
+        spread = f"{low:+.1f}" if len(rows) == 1 else f"{low:+.1f} to {high:+.1f}"
+        found.append(f"{task}: {sampler} against its baseline, {spread} points in {len(rows)} comparison(s): {counts}.")
+    return found
+
+
+def render(study: Study, summary: pd.DataFrame, note: str, answer: tuple[str, ...], pictures: list[Path]) -> str:
+    """report.html; pictures are embedded as SVG and every text is escaped."""
+    environment = Environment(loader=PackageLoader("tta_bench.analysis", "."), autoescape=True, undefined=StrictUndefined)
+    runs = {run.run_id: run for pair in study.pairs for run in (pair.baseline, pair.candidate)}
+    return environment.get_template("report.html.j2").render(
+        name=study.name,
+        headings=HEADINGS,
+        rows=readable_rows(summary),
+        note=note,
+        answer=answer,
+        excluded=study.excluded,
+        pictures={p.stem.replace("_", " "): p.read_text().partition("<svg")[2] for p in pictures},
+        runs={run_id: json.dumps(run.config, indent=1) for run_id, run in runs.items()},
+    )

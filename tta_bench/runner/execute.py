@@ -1,0 +1,201 @@
+"""Doing a run: what is on disk stays, what is missing is generated, scored and appended, batch by batch."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tta_bench import __version__
+from tta_bench.rng import Noise
+from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, encode
+from tta_bench.runner.spec import SCHEMA_VERSION, RunSpec
+from tta_bench.runner.store import Record, RunFolder, record_key
+from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.sampler import Sampler, sample
+from tta_bench.sampling.schedule import BlockSchedule
+from tta_bench.sampling.trace import STATISTICS, step_statistics
+from tta_bench.tasks.base import Problem, Task
+from tta_bench.types import Generation
+
+PACKAGES = ("torch", "transformers", "hydra-core", "numpy", "pandas", "scipy", "matplotlib")
+
+Advance = Callable[[int], None]
+"""Told how many records were added."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One record to be made."""
+
+    key: str
+    problem: Problem
+    replicate: int
+    prompt: EncodedPrompt
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its tokenizer, ready to generate."""
+
+    model: Any
+    tokenizer: Any
+    mask_id: int
+
+
+def execute(
+    spec: RunSpec,
+    task: Task,
+    problems: Sequence[Problem],
+    replicates: int,
+    *,
+    output_dir: Path,
+    batch_size: int,
+    load_model: Callable[[], LoadedModel],
+    advance: Advance = lambda _: None,
+) -> int:
+    """Bring a run up to ``problems`` x ``replicates``.
+
+    Args:
+        spec: the run.
+        task: scores the answers.
+        problems: to be done.
+        replicates: seeds of each problem.
+        output_dir: ``runs/<run_id>`` lies in it.
+        batch_size: most rows in one call of the model.
+        load_model: called only if something is missing.
+        advance: told about progress.
+
+    Returns:
+        How many records were made now; the others were there.
+    """
+    folder = RunFolder(output_dir / "runs" / spec.run_id)
+    wanted = [(record_key(p.id, r), p, r) for r in range(replicates) for p in problems]
+    with folder.lock:
+        folder.freeze_config(spec.config())
+        folder.repair()
+        done = folder.records()
+        missing = [w for w in wanted if w[0] not in done]
+        advance(len(wanted) - len(missing))
+        if not missing:
+            return 0
+        began = time.time()
+        status, made = "interrupted", 0
+        loaded = load_model()
+        try:
+            items = [Item(k, p, r, encode(p, loaded.tokenizer, loaded.mask_id, spec.gen_length)) for k, p, r in missing]
+            for batch in batches(items, batch_size):
+                records, trace = run_batch(spec, task, batch, loaded)
+                folder.append(records, trace)
+                made += len(records)
+                advance(len(records))
+            status = "done"
+        finally:
+            manifest = describe(spec, status, began, len(done) + made, folder.manifest())
+            folder.write_manifest(manifest)
+        return made
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """Batches of items of one shape (sequence length and place of the answer), in order of first appearance.
+
+    Rows of a batch have equal length, so nothing is padded and a row's result does not depend on the others.
+    """
+    shapes: dict[tuple[int, int], list[Item]] = defaultdict(list)
+    for item in items:
+        shapes[len(item.prompt.ids), item.prompt.start].append(item)
+    for group in shapes.values():
+        for i in range(0, len(group), size):
+            yield group[i : i + size]
+
+
+def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedModel) -> tuple[list[Record], pd.DataFrame]:
+    """Generate and score one batch: its records, and their per-step statistics."""
+    sampler: Sampler = spec.sampler.build()
+    tokens = torch.tensor([item.prompt.ids for item in batch], device=next(loaded.model.parameters()).device)
+    constraint = None
+    if spec.constraint == "task" and sampler.uses_constraint:
+        constraint = batch_constraint(task, [i.problem for i in batch], [i.prompt for i in batch], loaded.tokenizer)
+    generation = sample(
+        Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False))),
+        sampler,
+        BlockSchedule(spec.steps, spec.block_length),
+        tokens,
+        tokens == loaded.mask_id,
+        mask_id=loaded.mask_id,
+        noise=Noise(spec.seed, tuple(item.key for item in batch)),
+        constraint_fn=constraint,
+    )
+    texts = [decode(ids, i.prompt, loaded.tokenizer) for i, ids in zip(batch, generation.tokens.tolist(), strict=True)]
+    records = [
+        {
+            "schema": SCHEMA_VERSION,
+            "key": item.key,
+            "problem": item.problem.id,
+            "replicate": item.replicate,
+            "text": text,
+            "score": task.score(item.problem, text),
+            "tokens": ids[item.prompt.start :],
+            "forward_passes": generation.forward_passes,
+            "nfe": spec.steps * sampler.views.k,
+            "seconds": generation.seconds / len(batch),
+        }
+        for item, text, ids in zip(batch, texts, generation.tokens.tolist(), strict=True)
+    ]
+    return records, trace_frame(batch, generation)
+
+
+def trace_frame(batch: Sequence[Item], generation: Generation) -> pd.DataFrame:
+    """One row per record and step."""
+    statistics = step_statistics(generation.steps)
+    n_steps = len(generation.steps)
+    columns: dict[str, Any] = {
+        "key": [item.key for item in batch for _ in range(n_steps)],
+        "step": list(range(n_steps)) * len(batch),
+    }
+    return pd.DataFrame(columns | {name: statistics[name].T.ravel() for name in STATISTICS})
+
+
+def describe(spec: RunSpec, status: str, began: float, n_records: int, earlier: dict[str, Any]) -> dict[str, Any]:
+    """The manifest: what ran, where, with what, how long."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "status": status,
+        "run_id": spec.run_id,
+        "model_fingerprint": spec.fingerprint,
+        "tta_bench": __version__,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": spec.device,
+        "dtype": spec.dtype,
+        "threads": torch.get_num_threads(),
+        "started": earlier.get("started", datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds")),
+        "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(earlier.get("seconds", 0.0) + time.time() - began, 3),
+        "n_records": n_records,
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirty flag of the source tree; None where the package does not lie in one."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "dirty": bool(changes.strip())}

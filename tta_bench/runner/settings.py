@@ -1,0 +1,153 @@
+"""From a resolved configuration to the runs it asks for. The only reader of configuration values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tta_bench import catalog
+from tta_bench.models.checkpoint import fingerprint
+from tta_bench.models.loading import resolve_device, resolve_dtype
+from tta_bench.runner.spec import RunSpec
+from tta_bench.runner.store import check_writable
+from tta_bench.tasks.base import SPLIT_SIZE, Problem, Task
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A baseline and a candidate on the same problems, and where their records go.
+
+    Attributes:
+        baseline, candidate: the two runs.
+        model_name, revision: what to load.
+        n_problems, replicates: how much of each run is asked for.
+        batch_size: most rows in a call of the model.
+        output_dir, report_dir: where runs and report go.
+        name: of the report.
+    """
+
+    baseline: RunSpec
+    candidate: RunSpec
+    model_name: str
+    revision: str | None
+    n_problems: int
+    replicates: int
+    batch_size: int
+    output_dir: Path
+    report_dir: Path
+    name: str
+
+    @property
+    def task(self) -> Task:
+        return _task(self.candidate.task)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The problems of both runs, in order."""
+        return _problems(self.candidate.task, self.candidate.split, self.n_problems)
+
+
+# Entries hold dicts, which cannot be hashed, so the memory is keyed by their text.
+_KNOWN_TASKS: dict[str, Task] = {}
+_KNOWN_PROBLEMS: dict[str, list[Problem]] = {}
+
+
+def _task(entry: catalog.Entry) -> Task:
+    key = repr(entry)
+    if key not in _KNOWN_TASKS:
+        _KNOWN_TASKS[key] = entry.build()
+    return _KNOWN_TASKS[key]
+
+
+def _problems(entry: catalog.Entry, split: str, n: int) -> list[Problem]:
+    key = repr((entry, split, n))
+    if key not in _KNOWN_PROBLEMS:
+        _KNOWN_PROBLEMS[key] = _task(entry).problems(split, n)
+    return _KNOWN_PROBLEMS[key]
+
+
+_fingerprint = cache(fingerprint)
+
+
+def comparison(config: Mapping[str, Any]) -> Comparison:
+    """Read and check a resolved configuration, without loading a model.
+
+    Raises:
+        ValueError: a value is out of range or does not fit the others; the message names the key, the value and the rule.
+    """
+    n_problems = whole(config, "n_problems", 1, SPLIT_SIZE)
+    model_name = str(config["model"]["name_or_path"])
+    task = catalog.entry_of("task", config["task"])
+    device = resolve_device(str(config["device"]))
+    candidate = RunSpec(
+        model=model_name,
+        fingerprint=_fingerprint(model_name, config["model"]["revision"]),
+        task=task,
+        task_name=_task(task).name,
+        task_version=_task(task).version,
+        sampler=catalog.entry_of("sampler", config["sampler"]),
+        split=str(config["split"]),
+        steps=whole(config, "steps", 1),
+        gen_length=optional_whole(config, "gen_length"),
+        block_length=optional_whole(config, "block_length"),
+        cfg_scale=float(config["cfg_scale"]),
+        constraint=str(config["constraint"]),
+        seed=whole(config, "seed", 0),
+        device=device.type,
+        dtype=str(resolve_dtype(str(config["dtype"]), device)).removeprefix("torch."),
+    )
+    baseline = replace(candidate, sampler=catalog.entry_of("sampler", config["baseline"]))
+    found = Comparison(
+        baseline=without_idle_constraint(baseline),
+        candidate=without_idle_constraint(candidate),
+        model_name=model_name,
+        revision=config["model"]["revision"],
+        n_problems=n_problems,
+        replicates=whole(config, "replicates", 1),
+        batch_size=whole(config, "batch_size", 1),
+        output_dir=Path(config["output_dir"]),
+        report_dir=Path(config["report_dir"]),
+        name=str(config["name"]),
+    )
+    for spec in (found.baseline, found.candidate):
+        spec.check(found.task, found.problems)
+    return found
+
+
+def check_folders(found: Comparison) -> None:
+    """Refuse folders that cannot be written to."""
+    check_writable(found.output_dir, "output_dir")
+    check_writable(found.report_dir, "report_dir")
+
+
+def without_idle_constraint(spec: RunSpec) -> RunSpec:
+    """The same run for every value of ``constraint``, if the sampler does not look at violations."""
+    return spec if spec.sampler.build().uses_constraint else replace(spec, constraint="none")
+
+
+def whole(config: Mapping[str, Any], key: str, least: int, most: int | None = None) -> int:
+    """A whole number of the configuration, 4.0 read as 4.
+
+    Raises:
+        ValueError: it is none, or out of range.
+    """
+    value = config[key]
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    if not number or value < least or (most is not None and value > most):
+        rule = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{key}={value}: must be a whole number, {rule}")
+    return int(value)
+
+
+def optional_whole(config: Mapping[str, Any], key: str) -> int | None:
+    """As ``whole`` from 1, or None."""
+    return None if config[key] is None else whole(config, key, 1)
+
+
+def relative(folder: Path, start: Path) -> str:
+    """``folder`` as seen from ``start``, with forward slashes."""
+    return Path(os.path.relpath(folder, start)).as_posix()

@@ -1,0 +1,67 @@
+"""A study: comparisons that are made together and reported together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+
+from tta_bench.models.loading import load, resolve_device
+from tta_bench.runner.execute import Advance, LoadedModel, execute
+from tta_bench.runner.settings import Comparison, relative
+from tta_bench.runner.spec import RunSpec
+from tta_bench.runner.store import write_atomically
+
+Track = Callable[[RunSpec, int], AbstractContextManager[Advance]]
+"""Opens the display of a run with so many records."""
+
+
+def run_comparison(comparison: Comparison, track: Track) -> None:
+    """Do what is missing of both runs."""
+    for spec in {c.run_id: c for c in (comparison.baseline, comparison.candidate)}.values():
+        with track(spec, len(comparison.problems) * comparison.replicates) as advance:
+            execute(
+                spec,
+                comparison.task,
+                comparison.problems,
+                comparison.replicates,
+                output_dir=comparison.output_dir,
+                batch_size=comparison.batch_size,
+                load_model=lambda: load_once(comparison.model_name, comparison.revision, spec.device, spec.dtype),  # noqa: B023
+                advance=advance,
+            )
+
+
+@cache
+def load_once(name: str, revision: str | None, device: str, dtype: str) -> LoadedModel:
+    """The model, kept for the other runs of this process."""
+    model, tokenizer = load(name, str(resolve_device(device)), dtype, revision)
+    return LoadedModel(model, tokenizer, model.config.mask_token_id)
+
+
+def write_study(comparisons: Sequence[Comparison]) -> Path:
+    """Write ``study.json``, from which the report can be made again, and return the report's folder.
+
+    Raises:
+        ValueError: the comparisons do not share report folder, output folder or size.
+    """
+    first = comparisons[0]
+    for key in ("report_dir", "output_dir", "n_problems", "replicates", "name"):
+        values = {str(getattr(c, key)) for c in comparisons}
+        if len(values) > 1:
+            raise ValueError(
+                f"{key}: is swept over {', '.join(sorted(values))}, but a report has one; run it once for each value"
+            )
+    pairs = dict.fromkeys((c.baseline.run_id, c.candidate.run_id) for c in comparisons)
+    study = {
+        "name": first.name,
+        "runs": relative(first.output_dir / "runs", first.report_dir),
+        "n_problems": first.n_problems,
+        "replicates": first.replicates,
+        "pairs": [list(pair) for pair in pairs],
+    }
+    first.report_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(first.report_dir / "study.json", json.dumps(study, indent=1) + "\n")
+    return first.report_dir

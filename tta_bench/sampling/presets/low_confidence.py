@@ -1,0 +1,19 @@
+"""LLaDA's low-confidence decoding: predict everything, keep what the model is surest of."""
+
+from __future__ import annotations
+
+from tta_bench.sampling.commit import MostConfident
+from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.views import SingleView
+
+
+def low_confidence(*, temperature: float = 0.0) -> Sampler:
+    """Commit the scheduled number of masked positions, the most probable candidates first. One forward pass a step.
+
+    Args:
+        temperature: of the draw of candidates; 0 takes the most probable token. Confidence is untempered.
+
+    Reference:
+        Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, algorithm 5.
+    """
+    return Sampler(views=SingleView(temperature=temperature), commit=MostConfident())

@@ -1,0 +1,19 @@
+"""LLaDA's random decoding: predict everything, keep positions chosen at random."""
+
+from __future__ import annotations
+
+from tta_bench.sampling.commit import RandomOrder
+from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.views import SingleView
+
+
+def random(*, temperature: float = 0.0) -> Sampler:
+    """Commit the scheduled number of masked positions in random order. One forward pass a step.
+
+    Args:
+        temperature: of the draw of candidates; 0 takes the most probable token.
+
+    Reference:
+        Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, algorithm 4.
+    """
+    return Sampler(views=SingleView(temperature=temperature), commit=RandomOrder())

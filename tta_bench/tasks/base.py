@@ -1,0 +1,103 @@
+"""What a task is: seeded problems in three disjoint splits, an exact score, and a constraint that never sees the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import ClassVar, Protocol
+
+HOLE = "▢"
+"""Stands, in a prompt, for one position that the model has to fill (an *infill* problem)."""
+
+SPLITS = ("train", "dev", "test")
+SPLIT_SIZE = 1000
+"""How many problems ``problems(split)`` gives; ``stream(split)`` goes on for as long as it is asked."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One item of a task.
+
+    Attributes:
+        id: unique within the task, and stable: the same id is the same problem on every machine.
+        prompt: what the model is given; every ``HOLE`` in it is a position to fill.
+        target: one right answer: the filled prompt where there are holes, else the text that follows the prompt.
+        gen_length: positions appended after the prompt; 0 where the prompt has holes.
+        facts: what scorer and constraint need to know beyond the texts.
+    """
+
+    id: str
+    prompt: str
+    target: str
+    gen_length: int
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def infill(self) -> bool:
+        return HOLE in self.prompt
+
+
+class Task(Protocol):
+    """The contract of a task; ``GeneratedTask`` does the splitting for tasks that generate their problems."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        """The first ``n`` problems of ``split`` (all when None), in a fixed order."""
+        ...
+
+    def score(self, problem: Problem, text: str) -> float:
+        """How right ``text`` is, in 0..1. ``text`` has the form of ``problem.target``."""
+        ...
+
+    def violations(self, problem: Problem, text: str) -> list[float]:
+        """How much each character of ``text`` breaks the task's rules, >= 0. Uses the prompt, never the target."""
+        ...
+
+
+class GeneratedTask:
+    """Splits by a hash of a problem's key, so no problem can be in two splits, however many are drawn."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    def draw(self, rng: random.Random) -> tuple[str, Problem]:
+        """Draw (key, problem without id). Problems that share what there is to learn share the key."""
+        raise TypeError(f"{type(self).__name__} must define draw(rng)")
+
+    def stream(self, split: str, seed: int = 0) -> Iterator[Problem]:
+        """Problems of ``split``, each key once, in an order that depends on nothing but ``split`` and ``seed``."""
+        if split not in SPLITS:
+            raise ValueError(f"split={split!r}: must be one of {', '.join(SPLITS)}")
+        rng = random.Random(f"{self.name}/{self.version}/{split}/{seed}")
+        seen: set[str] = set()
+        while True:
+            key, problem = self.draw(rng)
+            if key in seen or split_of(key) != split:
+                continue
+            seen.add(key)
+            yield Problem(f"{split}-{len(seen) - 1:05d}", problem.prompt, problem.target, problem.gen_length, problem.facts)
+
+    def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        size = SPLIT_SIZE if n is None else n
+        if not 1 <= size <= SPLIT_SIZE:
+            raise ValueError(f"n={n}: task {self.name} has {SPLIT_SIZE} problems in a split; choose 1 to {SPLIT_SIZE}")
+        return list(islice(self.stream(split), size))
+
+
+def split_of(key: str) -> str:
+    """The split a key belongs to: 70 % train, 10 % dev, 20 % test."""
+    share = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+    return "train" if share < 0.7 else "dev" if share < 0.8 else "test"
+
+
+def check_range(name: str, value: tuple[int, int] | list[int], low: int, high: int) -> tuple[int, int]:
+    """``value`` as (smallest, largest) with low <= smallest <= largest <= high, or a ValueError that says so."""
+    numbers = tuple(int(v) for v in value)
+    if len(numbers) != 2 or not low <= numbers[0] <= numbers[1] <= high:
+        raise ValueError(f"{name}={list(value)}: must be [smallest, largest] with {low} <= smallest <= largest <= {high}")
+    return numbers[0], numbers[1]

@@ -1,0 +1,106 @@
+"""6x6 sudoku (boxes two rows high, three columns wide), as infill: the holes are masks inside the prompt."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tta_bench.tasks.base import HOLE, GeneratedTask, Problem
+
+SIZE, BOX_ROWS, BOX_COLUMNS = 6, 2, 3
+DIGITS = "123456"
+HEADER = "sudoku\n"
+
+
+@dataclass(frozen=True)
+class Sudoku(GeneratedTask):
+    """Fill ``holes`` random cells of a 6x6 sudoku. Every completion that keeps the givens and the rules is right.
+
+    Keys are solved grids up to a renaming of the digits, so a test grid was never seen in training under other names.
+    """
+
+    holes: int = 24
+    name: ClassVar[str] = "sudoku"
+    version: ClassVar[str] = "1"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.holes <= SIZE * SIZE:
+            raise ValueError(f"task.holes={self.holes}: must be 1 to {SIZE * SIZE}")
+
+    def draw(self, rng: random.Random) -> tuple[str, Problem]:
+        grid = solved_grid(rng)
+        cells = list(grid)
+        for i in rng.sample(range(SIZE * SIZE), self.holes):
+            cells[i] = HOLE
+        return canonical(grid), Problem("", HEADER + layout("".join(cells)), HEADER + layout(grid), 0)
+
+    def score(self, problem: Problem, text: str) -> float:
+        answer, given = body(text), body(problem.prompt)
+        if len(answer) != SIZE * SIZE or any(g not in (HOLE, a) for a, g in zip(answer, given, strict=True)):
+            return 0.0
+        complete = all(a in DIGITS for a in answer)
+        return float(complete and all(len({answer[i] for i in unit}) == SIZE for unit in UNITS))
+
+    def violations(self, problem: Problem, text: str) -> list[float]:
+        """Per cell, the number of its units (row, column, box) in which its digit occurs again."""
+        answer = body(text)
+        conflicts = [0.0] * len(answer)
+        if len(answer) == SIZE * SIZE:
+            for unit in UNITS:
+                digits = [answer[i] for i in unit]
+                for i in unit:
+                    conflicts[i] += digits.count(answer[i]) > 1 or answer[i] not in DIGITS
+        scores = iter(conflicts)
+        return [0.0] * len(HEADER) + [0.0 if c == "\n" else next(scores, 0.0) for c in text[len(HEADER) :]]
+
+
+def units() -> list[list[int]]:
+    """Cell numbers (row major) of the 6 rows, 6 columns and 6 boxes."""
+    rows = [[r * SIZE + c for c in range(SIZE)] for r in range(SIZE)]
+    columns = [[r * SIZE + c for r in range(SIZE)] for c in range(SIZE)]
+    boxes = [
+        [(top + r) * SIZE + left + c for r in range(BOX_ROWS) for c in range(BOX_COLUMNS)]
+        for top in range(0, SIZE, BOX_ROWS)
+        for left in range(0, SIZE, BOX_COLUMNS)
+    ]
+    return rows + columns + boxes
+
+
+UNITS = units()
+PEERS = [sorted({j for unit in UNITS if i in unit for j in unit if j < i}) for i in range(SIZE * SIZE)]
+"""For each cell, the earlier cells that it must differ from."""
+
+
+def solved_grid(rng: random.Random) -> str:
+    """A random solved grid: cell by cell with backtracking, digits tried in random order."""
+    grid = [""] * (SIZE * SIZE)
+
+    def fill(i: int) -> bool:
+        if i == SIZE * SIZE:
+            return True
+        taken = {grid[j] for j in PEERS[i]}
+        for digit in rng.sample(DIGITS, SIZE):
+            if digit not in taken:
+                grid[i] = digit
+                if fill(i + 1):
+                    return True
+        return False
+
+    fill(0)
+    return "".join(grid)
+
+
+def canonical(grid: str) -> str:
+    """The grid with its digits renamed so that the first row reads 123456."""
+    return grid.translate(str.maketrans(grid[:SIZE], DIGITS))
+
+
+def layout(cells: str) -> str:
+    """36 cells as six lines."""
+    return "\n".join(cells[i : i + SIZE] for i in range(0, SIZE * SIZE, SIZE))
+
+
+def body(text: str) -> str:
+    """The cells of a laid-out grid, without the header and the line ends."""
+    return text.removeprefix(HEADER).replace("\n", "")
