@@ -41,6 +41,7 @@ SOURCES: dict[str, tuple[GeneratedTask, int]] = {
     "sudoku": (Sudoku(), 20_000),
     "arithmetic": (Arithmetic(digits=(3, 10)), 300_000),
     "short_arithmetic": (Arithmetic(digits=(3, 5)), 300_000),
+    "middle_arithmetic": (Arithmetic(digits=(4, 7)), 300_000),
     "listops": (ListOps(length=(4, 10)), 300_000),
     "json": (JsonRecord(), 300_000),
 }
@@ -50,9 +51,11 @@ SOURCES: dict[str, tuple[GeneratedTask, int]] = {
 PHASES: tuple[tuple[int, dict[str, float]], ...] = (
     (0, {"sudoku": 0.46, "arithmetic": 0.22, "listops": 0.16, "json": 0.16}),
     (4_200, {"sudoku": 0.10, "short_arithmetic": 0.40, "listops": 0.20, "json": 0.30}),
+    (6_800, {"sudoku": 0.20, "middle_arithmetic": 0.50, "listops": 0.20, "json": 0.10}),
 )
 """From which step on a batch is of which source, with which probability. By step 4,200 sudoku was solved well (85 % of dev
-problems in 8 steps) and addition not at all, so the second phase is mostly what was still hard, with shorter numbers.
+problems in 8 steps) and addition not at all, so the second phase is mostly what was still hard, with shorter numbers. By step
+6,800 five digits were added well (90 %), so the third has longer ones.
 """
 
 

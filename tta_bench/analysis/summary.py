@@ -35,11 +35,14 @@ def summarize(
     rows: dict[str, dict[str, Any]] = {}
     for pair, names, d, p in zip(study.pairs, problems, differences, adjusted, strict=True):
         rows.setdefault(pair.baseline.run_id, _row(pair.baseline, names, study, describe, alpha))
+        p_value = stats.sign_flip_p(d, n_resamples=n_resamples, rng=rng)
+        # Both are drawn, the single one often exactly; an adjusted p-value must not fall below it by chance.
+        p_adjusted = max(float(p), p_value)
         comparison = {
             **dict(zip(("delta", "delta_ci_low", "delta_ci_high"), _interval(d, alpha), strict=True)),
-            "p_value": stats.sign_flip_p(d, n_resamples=n_resamples, rng=rng),
-            "p_adjusted": float(p),
-            "verdict": stats.verdict(d, float(p), margin=margin, alpha=alpha) if d.any() else "equivalent",
+            "p_value": p_value,
+            "p_adjusted": p_adjusted,
+            "verdict": stats.verdict(d, p_adjusted, margin=margin, alpha=alpha) if d.any() else "equivalent",
             "mde": stats.minimum_detectable_effect(d, alpha=alpha),
         }
         rows[pair.candidate.run_id] = _row(pair.candidate, names, study, describe, alpha) | comparison

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tta_bench.analysis import figures
+from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, common_problems, load_study
+from tta_bench.analysis.report import write_report
+from tta_bench.analysis.summary import COLUMNS, summarize
+from tta_bench.analysis.tables import escape, latex
+
+
+def make_run(name: str, sampler: dict, scores: np.ndarray, *, steps: int = 4, task: str = "toy") -> Run:
+    records = [
+        {"key": f"p{i:03d}/0", "problem": f"p{i:03d}", "replicate": 0, "text": "x", "score": float(s), "forward_passes": steps,
+         "nfe": steps, "seconds": 0.1}
+        for i, s in enumerate(scores)
+    ]  # fmt: skip
+    config = {"model": {"name": "m"}, "task": {"name": task}, "sampler": sampler, "steps": steps}
+    return Run(name, config, pd.DataFrame(records))
+
+
+@pytest.fixture
+def study() -> Study:
+    rng = np.random.default_rng(0)
+    base = rng.random(60) < 0.4
+    runs = {k: make_run(f"tta{k}", {"name": "tta", "tta_k": k}, base | (rng.random(60) < 0.3)) for k in (3, 5)}
+    baseline = make_run("base", {"name": "low_confidence"}, base)
+    return Study("demo", tuple(Pair(baseline, run) for run in runs.values()), 60, 1)
+
+
+def test_summary_has_the_columns_and_the_right_numbers(study: Study) -> None:
+    summary = summarize(study)
+    assert tuple(summary.columns) == COLUMNS
+    assert summary["sampler"].tolist() == ["low_confidence", "tta", "tta"]
+    assert summary["settings"].tolist() == ["steps=4", "steps=4 tta_k=3", "steps=4 tta_k=5"]
+    scores = [pair.candidate.records["score"].mean() - pair.baseline.records["score"].mean() for pair in study.pairs]
+    assert summary["delta"].tolist()[1:] == pytest.approx(scores)
+    assert (summary["p_adjusted"] >= summary["p_value"])[1:].all()
+    assert summary["verdict"].tolist() == ["", "better", "better"]
+    assert summary.loc[0, ["delta", "p_value", "p_adjusted", "mde"]].isna().all()
+
+
+def test_report_is_written_and_is_the_same_twice(study: Study, tmp_path: Path) -> None:
+    first, second = write_report(study, tmp_path / "a"), write_report(study, tmp_path / "b")
+    names = {"summary.csv", "summary.md", "summary.tex", "report.html", "accuracy_versus_passes.svg"}
+    assert names <= {file.name for file in first.files}
+    for one, other in zip(first.files, second.files, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_report_escapes_names_and_needs_no_network(study: Study, tmp_path: Path) -> None:
+    hostile = Study("<script>alert(1)</script>", study.pairs, 60, 1)
+    page = write_report(hostile, tmp_path).page.read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert 'src="http' not in page
+    assert "<link" not in page
+
+
+def test_latex_is_escaped_and_balanced(study: Study) -> None:
+    table = latex(summarize(study), "50 % of +-2 points")
+    assert escape("a_b%\\{c}<d") == r"a\_b\%\textbackslash{}\{c\}$<$d"
+    assert table.count(r"\begin{") == table.count(r"\end{") == 2
+    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {7}
+    assert r"50 \% of $\pm$2 points" in table
+
+
+def test_accuracy_figure_draws_the_scores(study: Study) -> None:
+    summary = summarize(study)
+    axis = figures.accuracy_versus_passes(summary).axes[0]
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()}
+    assert drawn["low_confidence"] == pytest.approx([100 * summary["score"][0]])
+    assert drawn["tta tta_k=5"] == pytest.approx([100 * summary["score"][2]])
+
+
+def test_evolution_figure_draws_the_means_of_right_and_wrong() -> None:
+    trace = pd.DataFrame(
+        {"key": ["a", "a", "b", "b", "c", "c"], "step": [0, 1] * 3, "score": [1.0, 1, 0, 0, 0, 0], "entropy": [1.0, 2, 3, 4, 5, 6],
+         "disagreement": [0.0] * 6, "remask_ratio": [0.1] * 6}
+    )  # fmt: skip
+    axis = figures.uncertainty_evolution({"t": trace}).axes[0]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()}
+    assert lines == {"right (n = 1)": [1.0, 2.0], "wrong (n = 2)": [4.0, 5.0]}
+
+
+def test_different_subsets_are_never_compared_silently(study: Study) -> None:
+    pair = study.pairs[0]
+    half = Run("half", pair.candidate.config, pair.candidate.records.iloc[:30])
+    with pytest.raises(AnalysisError, match="only 30 of 60 problems"):
+        common_problems(Pair(pair.baseline, half), study)
+
+
+def test_an_empty_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="holds neither"):
+        load_study(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(AnalysisError, match="no candidate"):
+        load_study(tmp_path)
+
+
+def test_the_analysis_needs_no_torch() -> None:
+    code = (
+        "import sys, tta_bench.analysis.report, tta_bench.analysis.figures, tta_bench.tasks\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules), 'torch was loaded'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

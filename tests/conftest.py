@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from tests.toy import ToyDenoiser
+
+
+@pytest.fixture
+def toy() -> ToyDenoiser:
+    return ToyDenoiser()
+
+
+@pytest.fixture(scope="session")
+def mini() -> tuple:
+    import tta_bench
+
+    return tta_bench.load("mini")
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """A test that changes the number of threads must not change the others."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)

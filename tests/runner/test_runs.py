@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from tta_bench import cli
+from tta_bench.runner import execute as execution
+from tta_bench.runner.prompts import batch_constraint, decode, encode
+from tta_bench.runner.settings import Comparison, comparison
+from tta_bench.runner.study import load_once
+from tta_bench.tasks import HOLE, load
+
+
+def read(tmp_path: Path, *overrides: str) -> Comparison:
+    return comparison(cli.compose([f"output_dir={tmp_path}", "n_problems=6", "steps=4", *overrides]))
+
+
+def do(found: Comparison, **options: Any) -> int:
+    arguments: dict[str, Any] = {"output_dir": found.output_dir, "batch_size": 4} | options
+    return execution.execute(
+        found.candidate,
+        found.task,
+        found.problems,
+        found.replicates,
+        load_model=lambda: load_once("mini", None, "cpu", "float32"),
+        **arguments,
+    )
+
+
+def stored(found: Comparison) -> list[dict]:
+    file = found.output_dir / "runs" / found.candidate.run_id / "records.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return sorted(({k: v for k, v in row.items() if k != "seconds"} for row in rows), key=lambda r: r["key"])
+
+
+def test_equal_settings_are_one_run_however_they_are_written(tmp_path: Path) -> None:
+    plain = read(tmp_path).candidate.run_id
+    for same in (["steps=4.0"], ["sampler.tta_k=5.0"], ["sampler.alpha_entropy=1"], ["sampler.remask_top_pct=0.10"],
+                 ["n_problems=9"], ["replicates=3"], ["batch_size=2"], [f"model.name_or_path={Path('tta_bench/models/mini').resolve()}"]):  # fmt: skip
+        assert read(tmp_path, *same).candidate.run_id == plain, same
+    for other in (["steps=8"], ["seed=1"], ["sampler.tta_k=3"], ["task.holes=12"], ["split=test"], ["constraint=none"], ["dtype=float64"]):
+        assert read(tmp_path, *other).candidate.run_id != plain, other
+
+
+def test_the_baseline_of_a_sweep_is_one_run(tmp_path: Path) -> None:
+    sweep = [read(tmp_path, f"sampler.tta_k={k}", f"constraint={c}") for k in (3, 5) for c in ("task", "none")]
+    assert len({found.baseline.run_id for found in sweep}) == 1
+    assert len({found.candidate.run_id for found in sweep}) == 4
+
+
+def test_a_second_visit_does_nothing_and_a_wider_one_only_the_rest(tmp_path: Path) -> None:
+    assert do(read(tmp_path)) == 6
+    assert do(read(tmp_path)) == 0
+    assert do(read(tmp_path, "n_problems=8")) == 2
+    assert do(read(tmp_path, "n_problems=8", "replicates=2")) == 8
+    assert len(stored(read(tmp_path))) == 16
+
+
+def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read(tmp_path / "whole")
+    do(whole)
+    broken = read(tmp_path / "broken")
+    original, calls = execution.run_batch, []
+
+    def die_on_second(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(execution, "run_batch", die_on_second)
+    with pytest.raises(KeyboardInterrupt):
+        do(broken)
+    folder = broken.output_dir / "runs" / broken.candidate.run_id
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"
+    with (folder / "records.jsonl").open("a") as stream:
+        stream.write('{"key": "dev-000')
+    monkeypatch.undo()
+    assert do(broken) == 2
+    assert stored(broken) == stored(whole)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["status"], manifest["n_records"]) == ("done", 6)
+
+
+@pytest.mark.parametrize("task", ["sudoku", "json"])
+def test_batch_size_changes_nothing(tmp_path: Path, task: str) -> None:
+    results = []
+    for size in (1, 3, 64):
+        found = read(tmp_path / str(size), f"task={task}")
+        do(found, batch_size=size)
+        results.append(stored(found))
+    assert results[0] == results[1] == results[2]
+
+
+def test_traces_have_a_row_for_every_step_of_every_record(tmp_path: Path) -> None:
+    found = read(tmp_path)
+    do(found)
+    trace = pd.concat(map(pd.read_parquet, (found.output_dir / "runs" / found.candidate.run_id / "traces").glob("*.parquet")))
+    assert sorted(trace.groupby("key")["step"].apply(list)) == [[0, 1, 2, 3]] * 6
+    assert (trace["remask_ratio"] > 0).any()
+    assert trace.groupby("key")["remask_ratio"].last().eq(0).all()
+
+
+def test_prompts_keep_their_holes_and_answers_end_at_the_end_token(mini: tuple) -> None:
+    _, tokenizer = mini
+    sudoku = load("sudoku").problems("dev", 1)[0]
+    prompt = encode(sudoku, tokenizer, 1, None)
+    assert prompt.start == 0
+    assert tokenizer.decode(prompt.ids).replace(tokenizer.mask_token, HOLE) == sudoku.prompt
+    appended = load("arithmetic").problems("dev", 1)[0]
+    prompt = encode(appended, tokenizer, 1, 5)
+    assert prompt.ids[prompt.start :] == (1,) * 5
+    ids = [*prompt.ids[: prompt.start], *tokenizer.encode("12"), tokenizer.eos_token_id, *tokenizer.encode("3"), 0]
+    assert decode(ids, prompt, tokenizer) == "12"
+
+
+def test_violations_of_characters_reach_their_tokens(mini: tuple) -> None:
+    _, tokenizer = mini
+    task = load("listops", operations=["sort"])
+    problem = task.problems("dev", 1)[0]
+    prompt = encode(problem, tokenizer, 1, None)
+    wrong = problem.target[1] + problem.target[0] + problem.target[2:]
+    ids = [*prompt.ids[: prompt.start], *tokenizer.encode(wrong)]
+    ids += [0] * (len(prompt.ids) - len(ids))
+    scores = batch_constraint(task, [problem], [prompt], tokenizer)(torch.tensor([ids]))[0]
+    assert scores[prompt.start : prompt.start + 2].tolist() == [1.0, 1.0]
+    assert scores.sum() == 2.0
+
+
+def test_settings_that_do_not_fit_the_problems_are_refused(tmp_path: Path) -> None:
+    for overrides, message in (
+        (["gen_length=8"], "fills holes"),
+        (["block_length=4", "steps=4"], "multiple of 6"),
+        (["task=json", "gen_length=0"], "gen_length=0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path, *overrides)
+
+
+def test_a_spec_checks_itself(tmp_path: Path) -> None:
+    spec = read(tmp_path).candidate
+    for change, message in (({"split": "x"}, "split=x"), ({"seed": -1}, "seed=-1"), ({"constraint": "y"}, "constraint=y")):
+        with pytest.raises(ValueError, match=message):
+            replace(spec, **change)
