@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    command, rest = words[0], words[1:]
+    command, rest = words[0], [grouped(word) for word in words[1:]]
     if command not in COMMANDS:
         from tta_bench.catalog import unknown
 
@@ -64,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; nothing finished is lost. Go on with: tta-bench {' '.join(words)}", file=sys.stderr)
         return INTERRUPTED
+
+
+def grouped(word: str) -> str:
+    """``baseline=NAME`` as Hydra wants to hear it: the group ``sampler``, placed at ``baseline``."""
+    return re.sub(r"^baseline=", "sampler@baseline=", word)
 
 
 def refuse(message: object) -> int:
@@ -86,19 +91,28 @@ def run(words: list[str]) -> int:
     try:
         jobs, multirun = expand(overrides, multirun=len(overrides) < len(words))
         configs = [compose(job) for job in jobs]
-        comparisons = list({(c.baseline.run_id, c.candidate.run_id): c for c in map(read, configs)}.values())
+        comparisons = [read(config) for config in configs]
         check_folders(comparisons[0])
         report_dir = write_study(comparisons)
     except (ConfigurationError, CheckpointError, ValueError) as error:
         return refuse(error)
     console = make_console()
-    runs = {spec.run_id for c in comparisons for spec in (c.baseline, c.candidate)}
-    each = comparisons[0].n_problems * comparisons[0].replicates
-    console.print(f"{len(comparisons)} comparison(s), {len(runs)} runs of {each} problems, on {comparisons[0].candidate.split}")
+    console.print(announcement(comparisons), highlight=False)
     launch([*(["--multirun"] if multirun else []), *overrides])
     from tta_bench.analysis.load import load_study
 
     return report(load_study(report_dir), report_dir, configs[0], console)
+
+
+def announcement(comparisons: Sequence[Comparison]) -> str:
+    """What is about to be done, in a line."""
+    runs = {spec.run_id for c in comparisons for spec in c.runs}
+    pairs = {pair for c in comparisons for pair in c.pairs}
+    first = comparisons[0]
+    return (
+        f"{first.name}: {len(pairs)} comparison(s), {len(runs)} runs of {first.n_problems} problems x {first.replicates} "
+        f"replicate(s) on {first.candidate.split}, model {first.model_name}; records in {first.output_dir}/runs"
+    )
 
 
 def analyze(words: list[str]) -> int:
@@ -209,10 +223,9 @@ def explain(message: str) -> str:
         group, name = choice.groups()
         hint = "; for a checkpoint folder or hub id use model.name_or_path=..." if group == "model" else ""
         return unknown(group, name, names(group)) + hint
-    key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
+    key = re.search(r"Could not override '([^']+)'", message)
     if key:
-        name, full = key.groups()
-        parent = full.rpartition(".")[0]
+        parent, _, name = key.group(1).rpartition(".")
         keys = compose([])
         for part in parent.split(".") if parent else []:
             keys = keys.get(part, {})

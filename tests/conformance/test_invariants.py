@@ -24,7 +24,9 @@ STOCHASTIC = {"low_confidence": {"temperature": 1.0}, "tta": {"alpha_entropy": 0
 def shapes(draw: st.DrawFn) -> dict:
     """A prompt, perhaps with holes, and settings that fit it."""
     rows, width, gen_length = draw(st.integers(1, 3)), draw(st.integers(0, 6)), draw(st.integers(1, 12))
-    prompt = torch.tensor(draw(st.lists(st.lists(st.integers(0, 95), min_size=width, max_size=width), min_size=rows, max_size=rows)))
+    prompt = torch.tensor(
+        draw(st.lists(st.lists(st.integers(0, 95), min_size=width, max_size=width), min_size=rows, max_size=rows))
+    )
     prompt = prompt.reshape(rows, width).long()
     if width > 1 and draw(st.booleans()):
         prompt[:, draw(st.integers(0, width - 1))] = MASK
@@ -65,7 +67,9 @@ def test_invariants(name: str, shape: dict, cfg: float, seed: int) -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_another_seed_gives_other_tokens_where_the_sampler_is_stochastic(toy: ToyDenoiser, name: str) -> None:
     options = {"mask_id": MASK, "steps": 8, "gen_length": 24, **STOCHASTIC[name]}
-    outcomes = {tuple(tta_bench.generate(toy, torch.tensor([[1, 2]]), name, seed=s, **options)[0][0].tolist()) for s in range(6)}
+    outcomes = {
+        tuple(tta_bench.generate(toy, torch.tensor([[1, 2]]), name, seed=s, **options)[0][0].tolist()) for s in range(6)
+    }
     assert len(outcomes) > 1
 
 

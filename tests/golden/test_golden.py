@@ -22,9 +22,7 @@ def test_toy_denoiser_is_the_one_that_made_the_trajectories(toy: ToyDenoiser) ->
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['params']}-{len(c['prompt'])}")
 def test_low_confidence_trajectories(toy: ToyDenoiser, case: dict) -> None:
     prompt = torch.tensor([case["prompt"]])
-    tokens, logs = tta_bench.generate(
-        toy, prompt, sampler=case["sampler"], mask_id=96, record_canvases=True, **case["params"]
-    )
+    tokens, logs = tta_bench.generate(toy, prompt, sampler=case["sampler"], mask_id=96, record_canvases=True, **case["params"])
     assert tokens[0, prompt.shape[1] :].tolist() == case["output"]
     assert [canvas[0].tolist() for canvas in logs["canvases"]] == case["canvases"]
     assert logs["model_calls"] == case["nfe"]

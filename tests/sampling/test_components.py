@@ -78,7 +78,9 @@ def test_noise_depends_on_seed_key_step_purpose_and_index_only() -> None:
 
 
 def test_noise_is_the_same_as_when_this_was_written() -> None:
-    assert Noise(7, ("dev-00000/0",)).uniform(2, "draw", 2)[0, :, 0] == pytest.approx([0.9445962601391599, 0.965335189692499], abs=0)
+    assert Noise(7, ("dev-00000/0",)).uniform(2, "draw", 2)[0, :, 0] == pytest.approx(
+        [0.9445962601391599, 0.965335189692499], abs=0
+    )
 
 
 def test_equal_prompts_in_a_batch_get_keys_of_their_own() -> None:

@@ -41,7 +41,14 @@ def test_the_most_confident_is_committed_and_the_most_uncertain_committed_is_tak
 def test_a_change_penalty_sends_the_remask_elsewhere(penalty: float, places: set[int]) -> None:
     model = TableModel(peaked([1, 1, 0.9, 0.6, 0.8, 0.7]))
     _, logs = run(
-        model, steps=10, gen_length=4, tta_k=1, remask_top_k=1, freeze_threshold=99, lambda_change=penalty, beta_disagreement=0.0
+        model,
+        steps=10,
+        gen_length=4,
+        tta_k=1,
+        remask_top_k=1,
+        freeze_threshold=99,
+        lambda_change=penalty,
+        beta_disagreement=0.0,
     )
     # From step 4 on everything is committed. Without a penalty the two most uncertain positions take turns.
     assert {p for s in logs["token_logs"][4:] for _, p, _ in s["remasked"]} == places

@@ -19,10 +19,11 @@ from tta_bench.tasks.base import SPLIT_SIZE, Problem, Task
 
 @dataclass(frozen=True)
 class Comparison:
-    """A baseline and a candidate on the same problems, and where their records go.
+    """A baseline, a candidate and controls on the same problems, and where their records go.
 
     Attributes:
         baseline, candidate: the two runs.
+        controls: runs that are compared with the baseline as well, so that the candidate's gain can be told apart from theirs.
         model_name, revision: what to load.
         n_problems, replicates: how much of each run is asked for.
         batch_size: most rows in a call of the model.
@@ -32,6 +33,7 @@ class Comparison:
 
     baseline: RunSpec
     candidate: RunSpec
+    controls: tuple[RunSpec, ...]
     model_name: str
     revision: str | None
     n_problems: int
@@ -40,6 +42,16 @@ class Comparison:
     output_dir: Path
     report_dir: Path
     name: str
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        """Baseline, candidate and controls, each once."""
+        return list({spec.run_id: spec for spec in (self.baseline, self.candidate, *self.controls)}.values())
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Run ids of (baseline, candidate) and (baseline, control)."""
+        return [(self.baseline.run_id, spec.run_id) for spec in (self.candidate, *self.controls)]
 
     @property
     def task(self) -> Task:
@@ -100,10 +112,14 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         device=device.type,
         dtype=str(resolve_dtype(str(config["dtype"]), device)).removeprefix("torch."),
     )
-    baseline = replace(candidate, sampler=catalog.entry_of("sampler", config["baseline"]))
+
+    def with_sampler(node: Mapping[str, Any]) -> RunSpec:
+        return without_idle_constraint(replace(candidate, sampler=catalog.entry_of("sampler", node)))
+
     found = Comparison(
-        baseline=without_idle_constraint(baseline),
-        candidate=without_idle_constraint(candidate),
+        baseline=with_sampler(config["baseline"]),
+        candidate=with_sampler(config["sampler"]),
+        controls=tuple(with_sampler(node) for node in config["controls"].values()),
         model_name=model_name,
         revision=config["model"]["revision"],
         n_problems=n_problems,
@@ -113,8 +129,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         report_dir=Path(config["report_dir"]),
         name=str(config["name"]),
     )
-    for spec in (found.baseline, found.candidate):
-        spec.check(found.task, found.problems)
+    candidate.check(found.task, found.problems)
     return found
 
 

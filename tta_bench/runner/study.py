@@ -19,8 +19,8 @@ Track = Callable[[RunSpec, int], AbstractContextManager[Advance]]
 
 
 def run_comparison(comparison: Comparison, track: Track) -> None:
-    """Do what is missing of both runs."""
-    for spec in {c.run_id: c for c in (comparison.baseline, comparison.candidate)}.values():
+    """Do what is missing of the runs."""
+    for spec in comparison.runs:
         with track(spec, len(comparison.problems) * comparison.replicates) as advance:
             execute(
                 spec,
@@ -54,7 +54,7 @@ def write_study(comparisons: Sequence[Comparison]) -> Path:
             raise ValueError(
                 f"{key}: is swept over {', '.join(sorted(values))}, but a report has one; run it once for each value"
             )
-    pairs = dict.fromkeys((c.baseline.run_id, c.candidate.run_id) for c in comparisons)
+    pairs = dict.fromkeys(pair for c in comparisons for pair in c.pairs)
     study = {
         "name": first.name,
         "runs": relative(first.output_dir / "runs", first.report_dir),

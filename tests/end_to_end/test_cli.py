@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tta_bench import cli
+from tta_bench.analysis.summary import TIMING_COLUMNS
+
+
+def run(*words: str) -> int:
+    return cli.main(["run", *words])
+
+
+@pytest.mark.parametrize("command", [["tta-bench"], [sys.executable, "-m", "tta_bench"]])
+def test_help_is_quick(command: list[str]) -> None:
+    command = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+    subprocess.run(command, capture_output=True, check=True)  # compiles the byte code
+    began = time.perf_counter()
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert time.perf_counter() - began < 1.5
+    assert "tta-bench run experiment=demo" in shown
+
+
+BAD = [
+    (["sampler=ttta"], "unknown sampler 'ttta'; did you mean tta"),
+    (["baseline=low_confidenc"], "did you mean low_confidence"),
+    (["task=sudokku"], "unknown task 'sudokku'; did you mean sudoku"),
+    (["experiment=dem"], "unknown experiment 'dem'; did you mean demo"),
+    (["n_problem=3"], "did you mean n_problems"),
+    (["sampler.tta_kk=3"], "unknown key under sampler 'tta_kk'; did you mean tta_k"),
+    (["sampler.tta_k=0"], "tta_k=0: must be at least 1"),
+    (["sampler.tta_k=three"], "sampler.tta_k='three'"),
+    (["sampler.remask_top_pct=1.5"], "remask_top_pct=1.5: must be a share"),
+    (["sampler.tta_temperature_range=[0.3,0.0]"], "tta_temperature_range=[0.3, 0.0]: the first must not exceed"),
+    (["sampler.alpha_entropy=-1"], "alpha_entropy=-1.0: must be a number >= 0"),
+    (["steps=5", "block_length=8"], "steps=5: must be divisible by the number of blocks, 3"),
+    (["steps=0"], "steps=0: must be a whole number, at least 1"),
+    (["steps=4.5"], "steps=4.5: must be a whole number"),
+    (["gen_length=0", "task=json"], "gen_length=0: must be a whole number, at least 1"),
+    (["n_problems=0"], "n_problems=0"),
+    (["n_problems=100000"], "n_problems=100000: must be a whole number, from 1 to 1000"),
+    (["split=validation"], "split=validation: must be one of train, dev, test"),
+    (["device=abacus"], "device=abacus"),
+    (["dtype=float12"], "dtype=float12"),
+    (["model.name_or_path=/nowhere"], "model=/nowhere: must be 'mini', an existing checkpoint folder"),
+    (["model.name_or_path=some/model"], "give model.revision"),
+    (["sampler.tta_k=3,5"], "several values need a sweep; add -m"),
+    (["-m", "sampler.tta_k=3,0"], "tta_k=0: must be at least 1"),
+    (["-m", "n_problems=3,5"], "n_problems: is swept over 3, 5"),
+    (["output_dir=/proc/version/x"], "output_dir=/proc/version/x: cannot be written to"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_bad_input_is_refused_before_a_model_is_loaded(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("tta_bench.runner.study.load", lambda *_: pytest.fail("a model was loaded"))
+    folder = [] if any("output_dir" in word for word in words) else [f"output_dir={tmp_path}"]
+    assert run(*words, *folder) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_folder_without_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert run(f"model.name_or_path={tmp_path}") == 2
+    assert "has no weights" in capsys.readouterr().err
+
+
+def test_unknown_command_suggests(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["analyse"]) == 2
+    assert "did you mean analyze" in capsys.readouterr().err
+
+
+def table(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "summary.csv")
+
+
+def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["-m", "sampler.tta_k=3,5", "sampler.remask_top_pct=0.05,0.1", "n_problems=8", "steps=4", f"output_dir={tmp_path}"]
+    assert run(*words) == 0
+    first = capsys.readouterr().out
+    assert first.count("8 generated") == 5
+    runs = sorted(p.name for p in (tmp_path / "runs").iterdir())
+    assert len(runs) == 5
+    report = tmp_path / "reports" / "default"
+    assert {"summary.csv", "summary.md", "summary.tex", "report.html", "figures", "study.json"} <= {
+        p.name for p in report.iterdir()
+    }
+    assert {"accuracy_versus_passes.png", "uncertainty_evolution.png"} <= {p.name for p in (report / "figures").iterdir()}
+    summary = table(report)
+    assert summary["sampler"].tolist() == ["low_confidence"] + ["tta"] * 4
+    assert "report.html" in first
+    before = (report / "summary.csv").read_bytes()
+    assert run(*words) == 0
+    again = capsys.readouterr().out
+    assert "generated" not in again
+    assert (report / "summary.csv").read_bytes() == before
+    assert run(*[w if not w.startswith("sampler.tta_k") else "sampler.tta_k=3,5,7" for w in words]) == 0
+    assert capsys.readouterr().out.count("8 generated") == 2
+
+
+def test_the_same_seed_gives_the_same_table(tmp_path: Path) -> None:
+    tables = []
+    for name in ("a", "b"):
+        assert run("task=listops", "n_problems=12", "steps=4", f"output_dir={tmp_path / name}") == 0
+        summary = table(tmp_path / name / "reports" / "default")
+        tables.append(summary.drop(columns=list(TIMING_COLUMNS)).to_csv())
+    assert tables[0] == tables[1]
+
+
+def test_controls_are_compared_as_well(tmp_path: Path) -> None:
+    assert run("+sampler@controls.random=random_remask", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+    assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "tta", "random_remask"]
+
+
+def test_analyze_repeats_the_report_without_torch(tmp_path: Path) -> None:
+    assert run("n_problems=6", "steps=4", f"output_dir={tmp_path}") == 0
+    report = tmp_path / "reports" / "default"
+    before = (report / "summary.csv").read_bytes()
+    (report / "summary.csv").unlink()
+    code = "import sys; from tta_bench.cli import main; code = main(['analyze', *sys.argv[1:]]); assert 'torch' not in sys.modules; sys.exit(code)"
+    subprocess.run([sys.executable, "-c", code, str(report)], check=True, capture_output=True)
+    assert (report / "summary.csv").read_bytes() == before
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
+    assert (tmp_path / "reports" / "all" / "summary.csv").read_bytes() == before
+
+
+def test_analyze_of_nothing_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["analyze", str(tmp_path)]) == 2
+    assert "holds neither" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tta_bench.runner.execute.run_batch", interrupt)
+    assert run("n_problems=5", "steps=4", f"output_dir={tmp_path}") == 130
+    assert f"Go on with: tta-bench run n_problems=5 steps=4 output_dir={tmp_path}" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert run("n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+
+
+@pytest.mark.parametrize("name", [p.stem for p in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml")])
+def test_every_saved_study_runs(name: str, tmp_path: Path) -> None:
+    assert run(f"experiment={name}", "n_problems=2", "analysis.n_resamples=99", f"output_dir={tmp_path}") == 0
+    assert len(table(tmp_path / "reports" / name)) > 1

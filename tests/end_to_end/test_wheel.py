@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_command_runs_from_a_wheel_in_another_folder(tmp_path: Path) -> None:
+    """Build the wheel, unpack it, and run the command from there with the source tree out of reach."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert wheel.stat().st_size < 12e6
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "import tta_bench, tta_bench.conf; from tta_bench.cli import main\n"
+        f"assert all(m.__file__.startswith({str(site)!r}) for m in (tta_bench, tta_bench.conf))\n"
+        "sys.exit(main(['run', 'n_problems=3', 'steps=2', 'task=arithmetic']))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, check=True, capture_output=True, text=True).stdout
+    assert "low_confidence" in shown
+    assert (elsewhere / "outputs" / "reports" / "default" / "report.html").is_file()
