@@ -15,6 +15,7 @@ from rich.console import Console
 from tta_bench import tasks as task_catalog
 from tta_bench.analysis.load import Pair, Run, Study
 from tta_bench.analysis.report import write_report
+from tta_bench.analysis.summary import TestPlan
 from tta_bench.analysis.tables import print_table
 from tta_bench.api import find_mask_id, generate, generate_with_tta_uncertainty
 from tta_bench.runner.execute import Item, batches
@@ -92,7 +93,7 @@ def analyze_icml_results(results: BenchmarkResults, report_dir: str | Path | Non
     """Print the table of a benchmark, with paired tests, and return the summary; also write a report if a folder is given."""
     console = Console()
     with tempfile.TemporaryDirectory() as scratch:
-        report = write_report(results.study, Path(scratch if report_dir is None else report_dir))
+        report = write_report(results.study, Path(scratch if report_dir is None else report_dir), TestPlan())
     print_table(report.summary, console, title=results.study.name, note=report.note)
     if report_dir is not None:
         console.print(f"report {report.page}")

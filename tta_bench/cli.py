@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tta_bench.analysis.load import Study
+    from tta_bench.analysis.summary import TestPlan
     from tta_bench.runner.settings import Comparison
 
 HELP = """\
@@ -92,6 +93,7 @@ def run(words: list[str]) -> int:
         jobs, multirun = expand(overrides, multirun=len(overrides) < len(words))
         configs = [compose(job) for job in jobs]
         comparisons = [read(config) for config in configs]
+        test_plan(configs[0])
         check_folders(comparisons[0])
         report_dir = write_study(comparisons)
     except (ConfigurationError, CheckpointError, ValueError) as error:
@@ -129,7 +131,7 @@ def analyze(words: list[str]) -> int:
         given = any(word.startswith("report_dir=") for word in words)
         default = folder if (folder / "study.json").is_file() else folder / "reports" / "all"
         return report(study, Path(config["report_dir"]) if given else default, config, make_console())
-    except (AnalysisError, ConfigurationError) as error:
+    except (AnalysisError, ConfigurationError, ValueError) as error:
         return refuse(error)
 
 
@@ -138,10 +140,7 @@ def report(study: Study, folder: Path, config: dict[str, Any], console: Console)
     from tta_bench.analysis.report import write_report
     from tta_bench.analysis.tables import print_table
 
-    chosen = config["analysis"]
-    written = write_report(
-        study, folder, margin=chosen["margin"], alpha=chosen["alpha"], n_resamples=chosen["n_resamples"], seed=chosen["seed"]
-    )
+    written = write_report(study, folder, test_plan(config))
     console.print()
     print_table(written.summary, console, title=study.name, note=written.note)
     for sentence in study.excluded:
@@ -150,6 +149,13 @@ def report(study: Study, folder: Path, config: dict[str, Any], console: Console)
         f"\nreport   {written.page}\ntables   {folder}/summary.csv, .md, .tex\nfigures  {folder}/figures/", soft_wrap=True
     )
     return 0
+
+
+def test_plan(config: dict[str, Any]) -> TestPlan:
+    """The analysis group of the configuration, checked."""
+    from tta_bench.analysis.summary import TestPlan
+
+    return TestPlan(**config["analysis"])
 
 
 def make_console() -> Console:

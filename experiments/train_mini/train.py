@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -82,13 +82,13 @@ def encode_task(task: GeneratedTask, n: int, tokenizer: PreTrainedTokenizerFast)
     return [Bucket(torch.tensor(rows, dtype=torch.uint8), prompt) for (prompt, _), rows in sorted(shapes.items())]
 
 
-def load_data(folder: Path, tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Bucket]]:
-    """Buckets of every source, generated once and kept in ``folder``."""
+def load_data(folder: Path, tokenizer: PreTrainedTokenizerFast, scale: float) -> dict[str, list[Bucket]]:
+    """Buckets of every source, generated once and kept in ``folder``; ``scale`` multiplies the number of problems."""
     data = {}
     for name, (task, n) in SOURCES.items():
         file = folder / f"{name}.pt"
         if not file.exists():
-            torch.save([(b.ids, b.prompt) for b in encode_task(task, n, tokenizer)], file)
+            torch.save([(b.ids, b.prompt) for b in encode_task(task, int(n * scale), tokenizer)], file)
         data[name] = [Bucket(ids, prompt) for ids, prompt in torch.load(file)]
     return data
 
@@ -162,71 +162,111 @@ def rate_at(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def train(args: argparse.Namespace) -> None:
-    torch.manual_seed(args.seed)
-    args.work.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer()
-    data = load_data(args.work, tokenizer)
-    size = len(tokenizer)
-    config = LLaDAConfig(
-        d_model=args.width, n_heads=args.width // 32, n_layers=args.layers, mlp_hidden_size=3 * args.width, rope_theta=1000.0,
-        vocab_size=size, embedding_size=size, max_sequence_length=256, mask_token_id=tokenizer.mask_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    model = LLaDAModelLM(config)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(args.ema))
-    steppers = optimizers(model, args.rate, args.optimizer)
-    saved, start, spent = args.work / "state.pt", 0, 0.0
-    if saved.exists():
-        state = torch.load(saved, weights_only=False)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        for stepper, values in zip(steppers, state["steppers"], strict=True):
+class Training:
+    """Everything a training step changes, and its copy on disk."""
+
+    def __init__(self, args: argparse.Namespace, config: LLaDAConfig) -> None:
+        torch.manual_seed(args.seed)
+        self.model = LLaDAModelLM(config)
+        average = torch.optim.swa_utils.get_ema_multi_avg_fn(args.ema)
+        self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average)
+        self.steppers = optimizers(self.model, args.rate, args.optimizer)
+        self.step, self.seconds = 0, 0.0
+        self.file: Path = args.work / "state.pt"
+
+    def restore(self) -> None:
+        """Go on from the saved state, if there is one."""
+        if not self.file.exists():
+            return
+        state = torch.load(self.file, weights_only=False)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for stepper, values in zip(self.steppers, state["steppers"], strict=True):
             stepper.load_state_dict(values)
-        start, spent = state["step"], state["seconds"]
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, step {start} of {args.steps}", flush=True)
-    log = (args.work / "loss.jsonl").open("a")
-    losses: dict[str, list[float]] = defaultdict(list)
-    began, sequences = time.perf_counter(), 0
-    for step in range(start, args.steps):
-        rng = np.random.default_rng([args.seed, step])
-        task, ids, masked = draw_batch(data, step, args.tokens, tokenizer.get_vocab()["\n"], rng)
-        with fast_precision(args.bf16):
-            logits = model(ids.masked_fill(masked, config.mask_token_id)).logits
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def save(self) -> None:
+        """Replace the saved state in one step."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "steppers": [stepper.state_dict() for stepper in self.steppers],
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        torch.save(state, self.file.with_suffix(".part"))
+        self.file.with_suffix(".part").replace(self.file)
+
+    def update(self, ids: Tensor, masked: Tensor, rate: float, bf16: bool) -> float:
+        """One optimizer step on a batch (B, L); returns the loss, nats per masked token."""
+        with fast_precision(bf16):
+            logits = self.model(ids.masked_fill(masked, self.model.config.mask_token_id)).logits
         loss = F.cross_entropy(logits[masked].float(), ids[masked])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper in steppers:
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for stepper in self.steppers:
             for group in stepper.param_groups:
-                group["lr"] = rate_at(step, args.steps, args.rate, args.warmup)
+                group["lr"] = rate
             stepper.step()
             stepper.zero_grad(set_to_none=True)
-        average.update_parameters(model)
-        losses[task].append(loss.item())
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss.item()
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train from the last saved state, if there is one, to the last step; then write the checkpoint."""
+    args.work.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer()
+    data = load_data(args.work, tokenizer, args.scale)
+    training = Training(args, model_config(args, tokenizer))
+    training.restore()
+    parameters = sum(p.numel() for p in training.model.parameters())
+    print(f"{parameters:,} parameters, step {training.step} of {args.steps}", flush=True)
+    losses: dict[str, list[float]] = defaultdict(list)
+    sequences, began = 0, time.perf_counter() - training.seconds
+    newline = tokenizer.get_vocab()["\n"]
+    while training.step < args.steps:
+        step = training.step
+        source, ids, masked = draw_batch(data, step, args.tokens, newline, np.random.default_rng([args.seed, step]))
+        rate = rate_at(step, args.steps, args.rate, args.warmup)
+        losses[source].append(training.update(ids, masked, rate, args.bf16))
+        training.seconds = time.perf_counter() - began
         sequences += len(ids)
-        if (step + 1) % args.log_every == 0 or step + 1 == args.steps:
-            seconds = spent + time.perf_counter() - began
-            row = {"step": step + 1, "seconds": round(seconds, 1), "sequences_per_second": round(sequences / (seconds - spent))}
+        if training.step % args.log_every == 0 or training.step == args.steps:
+            row = {"step": training.step, "seconds": round(training.seconds, 1), "sequences": sequences}
             row |= {name: round(float(np.mean(values)), 4) for name, values in sorted(losses.items())}
-            print(json.dumps(row), file=log, flush=True)
             print(json.dumps(row), flush=True)
+            with (args.work / "loss.jsonl").open("a") as log:
+                print(json.dumps(row), file=log)
             losses.clear()
-        if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-            state = {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "step": step + 1,
-                "steppers": [s.state_dict() for s in steppers],
-                "seconds": spent + time.perf_counter() - began,
-            }
-            torch.save(state, saved.with_suffix(".part"))
-            saved.with_suffix(".part").replace(saved)
-    cast(LLaDAModelLM, average.module).save_pretrained(args.out)
+            sequences = 0
+        if training.step % args.save_every == 0 or training.step == args.steps:
+            training.save()
+    cast(LLaDAModelLM, training.average.module).save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     (args.out / "loss.jsonl").write_text((args.work / "loss.jsonl").read_text())
 
 
-def main() -> None:
+def model_config(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -> LLaDAConfig:
+    """The shape of ``mini``."""
+    size = len(tokenizer)
+    return LLaDAConfig(
+        d_model=args.width,
+        n_heads=args.width // 32,
+        n_layers=args.layers,
+        mlp_hidden_size=3 * args.width,
+        rope_theta=1000.0,
+        vocab_size=size,
+        embedding_size=size,
+        max_sequence_length=256,
+        mask_token_id=tokenizer.mask_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch")
@@ -236,13 +276,14 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon")
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--ema", type=float, default=0.999)
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of training problems")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="faster where the CPU has it")
     parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--work", type=Path, default=Path("outputs/train_mini"))
     parser.add_argument("--out", type=Path, default=MINI_PATH)
-    train(parser.parse_args())
+    train(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

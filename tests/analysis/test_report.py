@@ -11,7 +11,7 @@ import pytest
 from tta_bench.analysis import figures
 from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, common_problems, load_study
 from tta_bench.analysis.report import write_report
-from tta_bench.analysis.summary import COLUMNS, summarize
+from tta_bench.analysis.summary import COLUMNS, TestPlan, summarize
 from tta_bench.analysis.tables import escape, latex
 
 
@@ -35,7 +35,7 @@ def study() -> Study:
 
 
 def test_summary_has_the_columns_and_the_right_numbers(study: Study) -> None:
-    summary = summarize(study)
+    summary = summarize(study, TestPlan())
     assert tuple(summary.columns) == COLUMNS
     assert summary["sampler"].tolist() == ["low_confidence", "tta", "tta"]
     assert summary["settings"].tolist() == ["steps=4", "steps=4 tta_k=3", "steps=4 tta_k=5"]
@@ -47,7 +47,7 @@ def test_summary_has_the_columns_and_the_right_numbers(study: Study) -> None:
 
 
 def test_report_is_written_and_is_the_same_twice(study: Study, tmp_path: Path) -> None:
-    first, second = write_report(study, tmp_path / "a"), write_report(study, tmp_path / "b")
+    first, second = write_report(study, tmp_path / "a", TestPlan()), write_report(study, tmp_path / "b", TestPlan())
     names = {"summary.csv", "summary.md", "summary.tex", "report.html", "accuracy_versus_passes.svg"}
     assert names <= {file.name for file in first.files}
     for one, other in zip(first.files, second.files, strict=True):
@@ -56,7 +56,7 @@ def test_report_is_written_and_is_the_same_twice(study: Study, tmp_path: Path) -
 
 def test_report_escapes_names_and_needs_no_network(study: Study, tmp_path: Path) -> None:
     hostile = Study("<script>alert(1)</script>", study.pairs, 60, 1)
-    page = write_report(hostile, tmp_path).page.read_text()
+    page = write_report(hostile, tmp_path, TestPlan()).page.read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert 'src="http' not in page
@@ -64,7 +64,7 @@ def test_report_escapes_names_and_needs_no_network(study: Study, tmp_path: Path)
 
 
 def test_latex_is_escaped_and_balanced(study: Study) -> None:
-    table = latex(summarize(study), "50 % of +-2 points")
+    table = latex(summarize(study, TestPlan()), "50 % of +-2 points")
     assert escape("a_b%\\{c}<d") == r"a\_b\%\textbackslash{}\{c\}$<$d"
     assert table.count(r"\begin{") == table.count(r"\end{") == 2
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
@@ -73,7 +73,7 @@ def test_latex_is_escaped_and_balanced(study: Study) -> None:
 
 
 def test_accuracy_figure_draws_the_scores(study: Study) -> None:
-    summary = summarize(study)
+    summary = summarize(study, TestPlan())
     axis = figures.accuracy_versus_passes(summary).axes[0]
     drawn = {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()}
     assert drawn["low_confidence"] == pytest.approx([100 * summary["score"][0]])
@@ -82,9 +82,15 @@ def test_accuracy_figure_draws_the_scores(study: Study) -> None:
 
 def test_evolution_figure_draws_the_means_of_right_and_wrong() -> None:
     trace = pd.DataFrame(
-        {"key": ["a", "a", "b", "b", "c", "c"], "step": [0, 1] * 3, "score": [1.0, 1, 0, 0, 0, 0], "entropy": [1.0, 2, 3, 4, 5, 6],
-         "disagreement": [0.0] * 6, "remask_ratio": [0.1] * 6}
-    )  # fmt: skip
+        {
+            "key": ["a", "a", "b", "b", "c", "c"],
+            "step": [0, 1] * 3,
+            "score": [1.0, 1, 0, 0, 0, 0],
+            "entropy": [1.0, 2, 3, 4, 5, 6],
+            "disagreement": [0.0] * 6,
+            "remask_ratio": [0.1] * 6,
+        }
+    )
     axis = figures.uncertainty_evolution({"t": trace}).axes[0]
     lines = {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()}
     assert lines == {"right (n = 1)": [1.0, 2.0], "wrong (n = 2)": [4.0, 5.0]}

@@ -84,7 +84,8 @@ def test_equal_across_processes() -> None:
     code = (
         "import torch, tta_bench; from tests.toy import ToyDenoiser\n"
         f"for name in {SAMPLERS!r}:\n"
-        "    print(tta_bench.generate(ToyDenoiser(), torch.tensor([[1, 2]]), name, mask_id=96, steps=6, gen_length=12)[0].tolist())"
+        "    options = {'mask_id': 96, 'steps': 6, 'gen_length': 12}\n"
+        "    print(tta_bench.generate(ToyDenoiser(), torch.tensor([[1, 2]]), name, **options)[0].tolist())"
     )
     first, second = (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)

@@ -49,6 +49,8 @@ BAD = [
     (["dtype=float12"], "dtype=float12"),
     (["model.name_or_path=/nowhere"], "model=/nowhere: must be 'mini', an existing checkpoint folder"),
     (["model.name_or_path=some/model"], "give model.revision"),
+    (["analysis.margin=0"], "analysis.margin=0: must lie between"),
+    (["analysis.n_resamples=5"], "analysis.n_resamples=5: must be at least 99"),
     (["sampler.tta_k=3,5"], "several values need a sweep; add -m"),
     (["-m", "sampler.tta_k=3,0"], "tta_k=0: must be at least 1"),
     (["-m", "n_problems=3,5"], "n_problems: is swept over 3, 5"),
@@ -127,7 +129,12 @@ def test_analyze_repeats_the_report_without_torch(tmp_path: Path) -> None:
     report = tmp_path / "reports" / "default"
     before = (report / "summary.csv").read_bytes()
     (report / "summary.csv").unlink()
-    code = "import sys; from tta_bench.cli import main; code = main(['analyze', *sys.argv[1:]]); assert 'torch' not in sys.modules; sys.exit(code)"
+    code = (
+        "import sys; from tta_bench.cli import main\n"
+        "code = main(['analyze', *sys.argv[1:]])\n"
+        "assert 'torch' not in sys.modules, 'torch was loaded'\n"
+        "sys.exit(code)"
+    )
     subprocess.run([sys.executable, "-c", code, str(report)], check=True, capture_output=True)
     assert (report / "summary.csv").read_bytes() == before
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)

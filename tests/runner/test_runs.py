@@ -41,18 +41,15 @@ def stored(found: Comparison) -> list[dict]:
 
 def test_equal_settings_are_one_run_however_they_are_written(tmp_path: Path) -> None:
     plain = read(tmp_path).candidate.run_id
-    for same in (["steps=4.0"], ["sampler.tta_k=5.0"], ["sampler.alpha_entropy=1"], ["sampler.remask_top_pct=0.10"],
-                 ["n_problems=9"], ["replicates=3"], ["batch_size=2"], [f"model.name_or_path={Path('tta_bench/models/mini').resolve()}"]):  # fmt: skip
+    elsewhere = Path("tta_bench/models/mini").resolve()
+    for same in (
+        ["steps=4.0"], ["sampler.tta_k=5.0"], ["sampler.alpha_entropy=1"], ["sampler.remask_top_pct=0.10"], ["n_problems=9"],
+        ["replicates=3"], ["batch_size=2"], [f"model.name_or_path={elsewhere}"],
+    ):  # fmt: skip
         assert read(tmp_path, *same).candidate.run_id == plain, same
     for other in (
-        ["steps=8"],
-        ["seed=1"],
-        ["sampler.tta_k=3"],
-        ["task.holes=12"],
-        ["split=test"],
-        ["constraint=none"],
-        ["dtype=float64"],
-    ):
+        ["steps=8"], ["seed=1"], ["sampler.tta_k=3"], ["task.holes=12"], ["split=test"], ["constraint=none"], ["dtype=float64"],
+    ):  # fmt: skip
         assert read(tmp_path, *other).candidate.run_id != plain, other
 
 

@@ -117,7 +117,7 @@ def test_violations_steer_the_remask_and_see_the_candidates_filled_in() -> None:
 @pytest.mark.parametrize(
     ("constraint", "rule"),
     [
-        (lambda t: [0.0], "must return a torch.Tensor"),
+        (lambda _: [0.0], "must return a torch.Tensor"),
         (lambda t: torch.zeros(t.shape[1]), "shape of its tokens"),
         (lambda t: torch.zeros(t.shape, dtype=torch.int64), "torch.float32"),
         (lambda t: torch.zeros(t.shape) / 0, "finite"),
@@ -170,7 +170,7 @@ def test_dropout_that_cannot_act_is_an_error(toy: ToyDenoiser) -> None:
 def test_nan_logits_are_refused_with_step_row_and_position() -> None:
     table = peaked([1, 1, 0.9, 0.8])
     table[3, 1] = torch.nan
-    with pytest.raises(FloatingPointError, match="step 0: .* row 0, position 3"):
+    with pytest.raises(FloatingPointError, match=r"step 0: .* row 0, position 3"):
         run(TableModel(table), steps=2, gen_length=2)
 
 

@@ -21,7 +21,7 @@ STYLE = Path(__file__).with_name("paper.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
 """Widths in inches."""
 
-EVOLUTION = {"entropy": "entropy (nats)", "disagreement": "disagreement", "remask_ratio": "remasked / committed"}
+EVOLUTION = {"entropy": "entropy (nats)", "disagreement": "disagreement", "remask_ratio": "remasked share"}
 
 
 @contextmanager

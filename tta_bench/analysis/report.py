@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tta_bench.analysis import figures
 from tta_bench.analysis.load import Pair, Study
-from tta_bench.analysis.summary import summarize
+from tta_bench.analysis.summary import TestPlan, summarize
 from tta_bench.analysis.tables import HEADINGS, caption, readable_rows, write_tables
 
 
@@ -34,13 +34,11 @@ class Report:
     files: tuple[Path, ...]
 
 
-def write_report(
-    study: Study, folder: Path, *, margin: float = 0.02, alpha: float = 0.05, n_resamples: int = 9999, seed: int = 0
-) -> Report:
+def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     """Analyse a study and write summary.{csv,md,tex}, figures/ and report.html into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    summary = summarize(study, margin=margin, alpha=alpha, n_resamples=n_resamples, rng=seed)
-    note = caption(summary, margin=margin, alpha=alpha)
+    summary = summarize(study, plan)
+    note = caption(summary, plan)
     files = write_tables(summary, folder, note=note)
     drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary)}
     traces = {title(pair): pair.candidate.trace() for pair in representative(study)}

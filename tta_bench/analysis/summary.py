@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,82 @@ import pandas as pd
 from tta_bench.analysis import stats
 from tta_bench.analysis.load import Pair, Run, Study, common_problems
 
+
+@dataclass(frozen=True)
+class TestPlan:
+    """What is fixed before the data are looked at.
+
+    Attributes:
+        margin: score differences below this do not matter.
+        alpha: level of tests; intervals have coverage 1 - alpha.
+        n_resamples: sign patterns of a permutation test.
+        seed: of the patterns.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    margin: float = 0.02
+    alpha: float = 0.05
+    n_resamples: int = 9999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise ValueError(
+                f"analysis.margin={self.margin}: must lie between 0 and 1, a difference of scores (2 points are 0.02)"
+            )
+        if not 0 < self.alpha < 0.5:
+            raise ValueError(f"analysis.alpha={self.alpha}: must lie between 0 and 0.5")
+        if self.n_resamples < 99:
+            raise ValueError(f"analysis.n_resamples={self.n_resamples}: must be at least 99, or no p-value can be below 0.01")
+        if self.seed < 0:
+            raise ValueError(f"analysis.seed={self.seed}: must be >= 0")
+
+
 COLUMNS = (
     "task", "model", "sampler", "settings", "n_problems", "replicates", "score", "score_ci_low", "score_ci_high",
     "delta", "delta_ci_low", "delta_ci_high", "p_value", "p_adjusted", "verdict", "mde", "forward_passes",
     "seconds_per_problem", "run_id",
 )  # fmt: skip
-TIMING_COLUMNS = ("seconds_per_problem",)
+TIMING_
+
+
+@dataclass(frozen=True)
+class TestPlan:
+    """What is fixed before the data are looked at.
+
+    Attributes:
+        margin: score differences below this do not matter.
+        alpha: level of tests; intervals have coverage 1 - alpha.
+        n_resamples: sign patterns of a permutation test.
+        seed: of the patterns.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    margin: float = 0.02
+    alpha: float = 0.05
+    n_resamples: int = 9999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise ValueError(
+                f"analysis.margin={self.margin}: must lie between 0 and 1, a difference of scores (2 points are 0.02)"
+            )
+        if not 0 < self.alpha < 0.5:
+            raise ValueError(f"analysis.alpha={self.alpha}: must lie between 0 and 0.5")
+        if self.n_resamples < 99:
+            raise ValueError(f"analysis.n_resamples={self.n_resamples}: must be at least 99, or no p-value can be below 0.01")
+        if self.seed < 0:
+            raise ValueError(f"analysis.seed={self.seed}: must be >= 0")
+
+
+COLUMNS = ("seconds_per_problem",)
 """Columns that differ from one execution to the next; all others are reproduced byte for byte."""
 
 
-def summarize(
-    study: Study, *, margin: float = 0.02, alpha: float = 0.05, n_resamples: int = 9999, rng: int = 0
-) -> pd.DataFrame:
+def summarize(study: Study, plan: TestPlan) -> pd.DataFrame:
     """The summary of a study, with p-values adjusted by max-T over all its comparisons and verdicts at the adjusted level.
 
     Rows are grouped by task; a baseline precedes the candidates that are compared with it. ``delta`` and what follows from
@@ -30,23 +95,27 @@ def summarize(
     """
     problems = [common_problems(pair, study) for pair in study.pairs]
     differences = [_differences(pair, names, study) for pair, names in zip(study.pairs, problems, strict=True)]
-    adjusted = stats.max_t_of_differences(_side_by_side(study, problems, differences), n_resamples=n_resamples, rng=rng)
+    adjusted = stats.max_t_of_differences(
+        _side_by_side(study, problems, differences), n_resamples=plan.n_resamples, rng=plan.seed
+    )
     describe = Describer([run for pair in study.pairs for run in (pair.baseline, pair.candidate)])
     rows: dict[str, dict[str, Any]] = {}
     for pair, names, d, p in zip(study.pairs, problems, differences, adjusted, strict=True):
-        rows.setdefault(pair.baseline.run_id, _row(pair.baseline, names, study, describe, alpha))
-        p_value = stats.sign_flip_p(d, n_resamples=n_resamples, rng=rng)
+        rows.setdefault(pair.baseline.run_id, _row(pair.baseline, names, study, describe, plan.alpha))
+        p_value = stats.sign_flip_p(d, n_resamples=plan.n_resamples, rng=plan.seed)
         # Both are drawn, the single one often exactly; an adjusted p-value must not fall below it by chance.
         p_adjusted = max(float(p), p_value)
         comparison = {
-            **dict(zip(("delta", "delta_ci_low", "delta_ci_high"), _interval(d, alpha), strict=True)),
+            **dict(zip(("delta", "delta_ci_low", "delta_ci_high"), _interval(d, plan.alpha), strict=True)),
             "p_value": p_value,
             "p_adjusted": p_adjusted,
-            "verdict": stats.verdict(d, p_adjusted, margin=margin, alpha=alpha) if d.any() else "equivalent",
-            "mde": stats.minimum_detectable_effect(d, alpha=alpha),
+            "verdict": stats.verdict(d, p_adjusted, margin=plan.margin, alpha=plan.alpha) if d.any() else "equivalent",
+            "mde": stats.minimum_detectable_effect(d, alpha=plan.alpha),
         }
-        rows[pair.candidate.run_id] = _row(pair.candidate, names, study, describe, alpha) | comparison
-    return pd.DataFrame(list(rows.values()), columns=list(COLUMNS)).sort_values("task", kind="stable", ignore_index=True)
+        rows[pair.candidate.run_id] = _row(pair.candidate, names, study, describe, plan.alpha) | comparison
+    tasks = list(dict.fromkeys(row["task"] for row in rows.values()))
+    ordered = sorted(rows.values(), key=lambda row: tasks.index(row["task"]))
+    return pd.DataFrame(ordered, columns=list(COLUMNS))
 
 
 def _differences(pair: Pair, problems: Sequence[str], study: Study) -> np.ndarray:

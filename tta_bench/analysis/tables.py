@@ -10,6 +10,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from tta_bench.analysis.summary import TestPlan
+
 HEADINGS = ("task", "sampler", "settings", "score % [95 % CI]", "delta [95 % CI]", "p (adj.)", "verdict", "passes")
 """Of the tables meant for reading; summary.csv has every column."""
 
@@ -45,7 +47,7 @@ def p_text(p: float) -> str:
     return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def caption(summary: pd.DataFrame, *, margin: float, alpha: float) -> str:
+def caption(summary: pd.DataFrame, plan: TestPlan) -> str:
     """What a reader must know to read the table."""
     compared = summary[summary["verdict"] != ""]
     mde = f"{100 * compared['mde'].min():.1f} to {100 * compared['mde'].max():.1f}" if len(compared) else "n/a"
@@ -54,8 +56,8 @@ def caption(summary: pd.DataFrame, *, margin: float, alpha: float) -> str:
     return (
         f"n = {', '.join(map(str, sizes))} problems, {', '.join(map(str, replicates))} replicate(s). Score: exact, per cent, "
         "with 95 % t interval. Delta: candidate minus baseline on the same problems, percentage points. p: sign-flip "
-        f"permutation, adjusted by max-T over {len(compared)} comparison(s). Verdict at level {alpha:g}: equivalent means "
-        f"that the 90 % interval lies within +-{100 * margin:g} points. Passes: model evaluations per answer. "
+        f"permutation, adjusted by max-T over {len(compared)} comparison(s). Verdict at level {plan.alpha:g}: equivalent means "
+        f"that the 90 % interval lies within +-{100 * plan.margin:g} points. Passes: model evaluations per answer. "
         f"Minimum detectable effect (80 % power): {mde} points."
     )
 

@@ -91,6 +91,7 @@ def execute(
             return 0
         began = time.time()
         status, made = "interrupted", 0
+        folder.write_manifest(describe(spec, "running", began, len(done), folder.manifest()))
         loaded = load_model()
         try:
             items = [Item(k, p, r, encode(p, loaded.tokenizer, loaded.mask_id, spec.gen_length)) for k, p, r in missing]

@@ -54,7 +54,10 @@ def write_study(comparisons: Sequence[Comparison]) -> Path:
             raise ValueError(
                 f"{key}: is swept over {', '.join(sorted(values))}, but a report has one; run it once for each value"
             )
-    pairs = dict.fromkeys(pair for c in comparisons for pair in c.pairs)
+    candidates = [pair for c in comparisons for pair in c.pairs[:1]]
+    controls = [pair for c in comparisons for pair in c.pairs[1:]]
+    baselines = [baseline for baseline, _ in candidates]
+    pairs = sorted(dict.fromkeys(candidates + controls), key=lambda pair: baselines.index(pair[0]))
     study = {
         "name": first.name,
         "runs": relative(first.output_dir / "runs", first.report_dir),

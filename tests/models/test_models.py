@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+import tta_bench
+from tests.toy import GOLDEN
+from tta_bench.models.checkpoint import MINI_PATH, CheckpointError, fingerprint, locate
+
+
+def small(**options: object) -> tta_bench.LLaDAModelLM:
+    torch.manual_seed(0)
+    config = {
+        "d_model": 32,
+        "n_heads": 4,
+        "n_layers": 2,
+        "mlp_hidden_size": 64,
+        "vocab_size": 50,
+        "embedding_size": 50,
+        "mask_token_id": 49,
+    }
+    return tta_bench.LLaDAModelLM(tta_bench.LLaDAConfig(**config, **options)).eval()
+
+
+@pytest.mark.parametrize("options", [{}, {"n_kv_heads": 2}, {"weight_tying": True}, {"include_qkv_bias": True}])
+def test_a_model_survives_saving(tmp_path: Path, options: dict) -> None:
+    model, ids = small(**options), torch.arange(12).reshape(2, 6)
+    model.save_pretrained(tmp_path)
+    again = tta_bench.LLaDAModelLM.from_pretrained(tmp_path)
+    assert torch.equal(model(ids).logits, again(ids).logits)
+    assert isinstance(AutoModel.from_pretrained(tmp_path), tta_bench.LLaDAModelLM)
+    assert AutoConfig.from_pretrained(tmp_path).mask_token_id == 49
+
+
+def test_padding_on_the_left_changes_no_logit_when_masked_out() -> None:
+    model, ids = small(), torch.tensor([[3, 4, 5, 6]])
+    padded = torch.cat((torch.zeros(1, 3, dtype=torch.int64), ids), dim=1)
+    mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1]])
+    torch.testing.assert_close(model(padded, attention_mask=mask).logits[:, 3:], model(ids).logits, rtol=1e-4, atol=1e-5)
+    four_dimensional = (mask != 0)[:, None, None, :].expand(1, 1, 7, 7)
+    torch.testing.assert_close(
+        model(padded, attention_mask=four_dimensional).logits, model(padded, attention_mask=mask).logits, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_attention_is_bidirectional_and_positions_matter() -> None:
+    model = small()
+    first = model(torch.tensor([[1, 2, 3]])).logits[0, 0]
+    assert not torch.allclose(first, model(torch.tensor([[1, 2, 4]])).logits[0, 0])
+    assert not torch.allclose(first, model(torch.tensor([[1, 3, 2]])).logits[0, 0])
+    far = model(torch.tensor([[1, 2, 3]]), position_ids=torch.tensor([[5, 6, 7]])).logits[0, 0]
+    torch.testing.assert_close(first, far, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"alibi": True}, {"block_type": "sequential"}, {"n_kv_heads": 3}])
+def test_variants_that_no_published_llada_has_are_refused(options: dict) -> None:
+    with pytest.raises(ValueError, match="LLaDA config"):
+        small(**options)
+
+
+def test_mini_loads_by_name_and_by_folder(mini: tuple) -> None:
+    model, tokenizer = mini
+    assert isinstance(model, tta_bench.LLaDAModelLM)
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    assert (model.dtype, model.training) == (torch.float32, False)
+    again = tta_bench.LLaDAModelLM.from_pretrained("mini")
+    ids = tokenizer.encode("sort bca=", return_tensors="pt")
+    assert torch.equal(model(ids).logits, again(ids).logits)
+    assert AutoTokenizer.from_pretrained(MINI_PATH).mask_token_id == model.config.mask_token_id
+    assert sum(file.stat().st_size for file in MINI_PATH.iterdir()) < 12e6
+
+
+def test_the_tokenizer_has_a_token_for_each_character(mini: tuple) -> None:
+    _, tokenizer = mini
+    text = "sudoku\n12 {}~\"'"
+    ids = tokenizer.encode(text)
+    assert len(ids) == len(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode([*ids, tokenizer.eos_token_id], skip_special_tokens=True) == text
+    assert tokenizer.encode("é") == [tokenizer.unk_token_id]
+
+
+def test_mini_in_bfloat16_and_from_a_copied_folder(tmp_path: Path) -> None:
+    shutil.copytree(MINI_PATH, tmp_path / "copy")
+    model, _ = tta_bench.load(tmp_path / "copy", device="cpu", dtype="bfloat16")
+    assert model.dtype == torch.bfloat16
+    tokens, _ = tta_bench.generate(model, torch.tensor([[5, 6, 7]]), "tta", steps=4, gen_length=8)
+    assert model.config.mask_token_id not in tokens
+
+
+def test_fingerprint_follows_the_weights_not_the_name(tmp_path: Path) -> None:
+    shutil.copytree(MINI_PATH, tmp_path / "copy")
+    assert fingerprint(tmp_path / "copy") == fingerprint("mini")
+    file = tmp_path / "copy" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert fingerprint(tmp_path / "copy") != fingerprint("mini")
+
+
+def test_hub_ids_stay_hub_ids_and_need_a_revision_to_be_told_apart() -> None:
+    assert locate("GSAI-ML/LLaDA-8B-Base") == "GSAI-ML/LLaDA-8B-Base"
+    assert fingerprint("GSAI-ML/LLaDA-8B-Base", "abc") == "GSAI-ML/LLaDA-8B-Base@abc"
+    with pytest.raises(CheckpointError, match=r"model\.revision"):
+        fingerprint("GSAI-ML/LLaDA-8B-Base")
+
+
+def test_unusable_checkpoints_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="must be 'mini'"):
+        tta_bench.load("nothing here")
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        tta_bench.load(tmp_path)
+    shutil.copy(GOLDEN / "llada_tiny" / "config.json", tmp_path)
+    with pytest.raises(CheckpointError, match="no weights"):
+        tta_bench.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="model_type 'bert' is not supported"):
+        tta_bench.load(tmp_path)
+
+
+def test_devices_and_dtypes_that_do_not_exist_are_named() -> None:
+    with pytest.raises(ValueError, match="device=abacus"):
+        tta_bench.load("mini", device="abacus")
+    with pytest.raises(ValueError, match="dtype=int3"):
+        tta_bench.load("mini", dtype="int3")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device")
+def test_a_missing_cuda_device_is_said() -> None:
+    with pytest.raises(ValueError, match="sees no cuda device"):
+        tta_bench.load("mini", device="cuda")
+
+
+@pytest.mark.gpu
+def test_generation_on_a_gpu() -> None:
+    model, tokenizer = tta_bench.load("mini", device="cuda", dtype="bfloat16")
+    prompt = tokenizer.encode("sort bca=", return_tensors="pt").to(model.device)
+    tokens, logs = tta_bench.generate(model, prompt, "tta", steps=4, gen_length=8, tta_use_dropout=True, tta_k=3)
+    assert tokens.device.type == "cuda"
+    assert logs["forward_passes"] == 12
