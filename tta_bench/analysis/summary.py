@@ -49,41 +49,7 @@ COLUMNS = (
     "delta", "delta_ci_low", "delta_ci_high", "p_value", "p_adjusted", "verdict", "mde", "forward_passes",
     "seconds_per_problem", "run_id",
 )  # fmt: skip
-TIMING_
-
-
-@dataclass(frozen=True)
-class TestPlan:
-    """What is fixed before the data are looked at.
-
-    Attributes:
-        margin: score differences below this do not matter.
-        alpha: level of tests; intervals have coverage 1 - alpha.
-        n_resamples: sign patterns of a permutation test.
-        seed: of the patterns.
-    """
-
-    __test__ = False  # not a test class, whatever pytest makes of its name
-
-    margin: float = 0.02
-    alpha: float = 0.05
-    n_resamples: int = 9999
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.margin < 1:
-            raise ValueError(
-                f"analysis.margin={self.margin}: must lie between 0 and 1, a difference of scores (2 points are 0.02)"
-            )
-        if not 0 < self.alpha < 0.5:
-            raise ValueError(f"analysis.alpha={self.alpha}: must lie between 0 and 0.5")
-        if self.n_resamples < 99:
-            raise ValueError(f"analysis.n_resamples={self.n_resamples}: must be at least 99, or no p-value can be below 0.01")
-        if self.seed < 0:
-            raise ValueError(f"analysis.seed={self.seed}: must be >= 0")
-
-
-COLUMNS = ("seconds_per_problem",)
+TIMING_COLUMNS = ("seconds_per_problem",)
 """Columns that differ from one execution to the next; all others are reproduced byte for byte."""
 
 
