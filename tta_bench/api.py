@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tta_bench import catalog
 from tta_bench.rng import Noise, keys_of_prompts
-from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.denoiser import Denoiser, check_cfg_scale
 from tta_bench.sampling.sampler import Sampler, sample
 from tta_bench.sampling.schedule import BlockSchedule
 from tta_bench.sampling.trace import mean_over_rows, step_statistics, token_logs
@@ -69,11 +69,12 @@ def generate(
     strategy: Sampler = catalog.entry("sampler", sampler, sampler_parameters).build() if isinstance(sampler, str) else sampler
     mask_id = find_mask_id(model, mask_id)
     tokens = append_masks(prompt, gen_length, mask_id)
-    if cfg_scale < 0:
-        raise ValueError(f"cfg_scale={cfg_scale}: must be >= 0; 0 switches guidance off")
+    check_cfg_scale(cfg_scale)
     shift = bool(getattr(model, "shift_logits", False)) if shift_logits is None else shift_logits
     seed = secrets.randbits(63) if seed is None else seed
     keys = keys_of_prompts(prompt.tolist()) if row_keys is None else tuple(row_keys)
+    if len(keys) != len(prompt):
+        raise ValueError(f"row_keys: has {len(keys)} keys for {len(prompt)} prompts; give one for each row")
     generation = sample(
         Denoiser(model, cfg_scale, shift),
         strategy,

@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from tta_bench import catalog
 from tta_bench import tasks as task_catalog
 from tta_bench.analysis.load import Pair, Run, Study
+from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
-from tta_bench.analysis.summary import TestPlan
 from tta_bench.analysis.tables import print_table
 from tta_bench.api import find_mask_id, generate, generate_with_tta_uncertainty
 from tta_bench.runner.execute import Item, batches
@@ -57,6 +58,7 @@ def run_academic_benchmark(
     steps: int = 8,
     seed: int = 0,
     batch_size: int = 64,
+    mask_id: int | None = None,
 ) -> BenchmarkResults:
     """Decode the same problems with a baseline and with an experimental function at several numbers of views.
 
@@ -71,19 +73,24 @@ def run_academic_benchmark(
         split: which problems: dev to choose settings, test to report.
         steps: denoising steps of both.
         seed: of both.
-        batch_size: most rows in one call of a function.
+        batch_size: problems in one call of a function.
+        mask_id: id of the mask token; None asks the model's config.
 
     Raises:
         ValueError: no thresholds, samples out of range, an unknown task or split.
     """
     if not thresholds:
         raise ValueError("thresholds=[]: give at least one value of tta_k")
+    if experimental_fn is generate_with_tta_uncertainty:
+        for k in thresholds:
+            catalog.entry("sampler", "tta", {"tta_k": k}).build()
+    mask = find_mask_id(model, mask_id)
     baseline = low_confidence if baseline_fn is None else baseline_fn
     name = "low_confidence" if baseline_fn is None else getattr(baseline_fn, "__name__", "baseline")
     candidate = "tta" if experimental_fn is generate_with_tta_uncertainty else getattr(experimental_fn, "__name__", "candidate")
     pairs = []
     for task in map(task_catalog.load, tasks):
-        decoder = Decoder(model, tokenizer, task, split, samples, steps, seed, batch_size)
+        decoder = Decoder(model, tokenizer, task, split, samples, steps, seed, batch_size, mask)
         base = decoder.run(baseline, name, {})
         pairs += [Pair(base, decoder.run(experimental_fn, candidate, {"tta_k": k})) for k in thresholds]
     return BenchmarkResults(Study("benchmark", tuple(pairs), samples, 1))
@@ -117,15 +124,15 @@ class Decoder:
     steps: int
     seed: int
     batch_size: int
+    mask_id: int
 
     def run(self, function: DecodingFn, name: str, parameters: dict[str, Any]) -> Run:
         """Decode and score every problem; the run lives in memory only."""
-        mask_id = find_mask_id(self.model, None)
         items = [
-            Item(record_key(p.id, 0), p, 0, encode(p, self.tokenizer, mask_id, None))
+            Item(record_key(p.id, 0), p, 0, encode(p, self.tokenizer, self.mask_id, None))
             for p in self.task.problems(self.split, self.samples)
         ]
-        records = [r for batch in batches(items, self.batch_size) for r in self._batch(function, parameters, batch, mask_id)]
+        records = [r for batch in batches(items, self.batch_size) for r in self._batch(function, parameters, batch)]
         config = {
             "model": {"name": type(self.model).__name__},
             "task": {"name": self.task.name},
@@ -137,12 +144,13 @@ class Decoder:
         suffix = "".join(f"-{key}={value}" for key, value in parameters.items())
         return Run(f"{self.task.name}-{name}{suffix}", config, pd.DataFrame(records))
 
-    def _batch(self, function: DecodingFn, parameters: dict[str, Any], batch: list[Item], mask_id: int) -> list[dict[str, Any]]:
+    def _batch(self, function: DecodingFn, parameters: dict[str, Any], batch: list[Item]) -> list[dict[str, Any]]:
         appended = 0 if batch[0].problem.infill else len(batch[0].prompt.ids) - batch[0].prompt.start
-        prompt = torch.tensor([i.prompt.ids[: len(i.prompt.ids) - appended] for i in batch], device=self.model.device)
+        device = getattr(self.model, "device", "cpu")
+        prompt = torch.tensor([i.prompt.ids[: len(i.prompt.ids) - appended] for i in batch], device=device)
         tokens, logs = function(
             model=self.model, prompt=prompt, steps=self.steps, gen_length=appended, block_length=None, seed=self.seed,
-            mask_id=mask_id, **parameters,
+            mask_id=self.mask_id, **parameters,
         )  # fmt: skip
         texts = [decode(ids, i.prompt, self.tokenizer) for i, ids in zip(batch, tokens.tolist(), strict=True)]
         return [

@@ -70,7 +70,10 @@ def entry_of(group: str, config: Mapping[str, Any]) -> Entry:
 def resolve(target: str) -> Callable[..., Any]:
     """The object a dotted path names."""
     module, _, attribute = target.rpartition(".")
-    found: Callable[..., Any] = getattr(import_module(module), attribute)
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"_target_={target}: must be the dotted path of something that can be imported ({error})") from error
     return found
 
 
@@ -91,7 +94,7 @@ def coerce(group: str, target: Callable[..., Any], parameters: Mapping[str, Any]
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-    if isinstance(value, bool) and hint in (int, float):
+    if isinstance(value, bool) and hint is not bool:
         raise ValueError(f"{name}={value}: must be a number")
     try:
         return TypeAdapter(hint).validate_python(value)

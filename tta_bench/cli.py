@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tta_bench.analysis.load import Study
-    from tta_bench.analysis.summary import TestPlan
+    from tta_bench.analysis.plan import TestPlan
     from tta_bench.runner.settings import Comparison
 
 HELP = """\
@@ -93,9 +93,11 @@ def run(words: list[str]) -> int:
         jobs, multirun = expand(overrides, multirun=len(overrides) < len(words))
         configs = [compose(job) for job in jobs]
         comparisons = [read(config) for config in configs]
-        test_plan(configs[0])
+        plans = {test_plan(config) for config in configs}
+        if len(plans) > 1:
+            raise ConfigurationError("analysis: its settings are fixed before a study; sweep something else")
         check_folders(comparisons[0])
-        report_dir = write_study(comparisons)
+        report_dir = write_study(comparisons, plans.pop())
     except (ConfigurationError, CheckpointError, ValueError) as error:
         return refuse(error)
     console = make_console()
@@ -103,7 +105,7 @@ def run(words: list[str]) -> int:
     launch([*(["--multirun"] if multirun else []), *overrides])
     from tta_bench.analysis.load import load_study
 
-    return report(load_study(report_dir), report_dir, configs[0], console)
+    return report(load_study(report_dir), report_dir, test_plan(configs[0]), console)
 
 
 def announcement(comparisons: Sequence[Comparison]) -> str:
@@ -119,7 +121,10 @@ def announcement(comparisons: Sequence[Comparison]) -> str:
 
 def analyze(words: list[str]) -> int:
     """``tta-bench analyze``: report on a folder of runs."""
+    from dataclasses import replace
+
     from tta_bench.analysis.load import AnalysisError, load_study
+    from tta_bench.runner.store import StoreError
 
     folders = [word for word in words if "=" not in word]
     if len(folders) > 1:
@@ -130,21 +135,26 @@ def analyze(words: list[str]) -> int:
         study = load_study(folder, str(config["baseline"]["_target_"]).rsplit(".", 1)[1])
         given = any(word.startswith("report_dir=") for word in words)
         default = folder if (folder / "study.json").is_file() else folder / "reports" / "all"
-        return report(study, Path(config["report_dir"]) if given else default, config, make_console())
-    except (AnalysisError, ConfigurationError, ValueError) as error:
+        replanned = any(word.startswith("analysis") for word in words)
+        plan = study.plan if study.plan and not replanned else test_plan(config)
+        if study.plan and plan != study.plan:
+            note = f"analysis settings differ from those fixed before the runs ({study.plan})"
+            study = replace(study, excluded=(*study.excluded, note))
+        return report(study, Path(config["report_dir"]) if given else default, plan, make_console())
+    except (AnalysisError, StoreError, ConfigurationError, ValueError) as error:
         return refuse(error)
 
 
-def report(study: Study, folder: Path, config: dict[str, Any], console: Console) -> int:
+def report(study: Study, folder: Path, plan: TestPlan, console: Console) -> int:
     """Write the report of a study and print what a reader wants to see first."""
     from tta_bench.analysis.report import write_report
     from tta_bench.analysis.tables import print_table
 
-    written = write_report(study, folder, test_plan(config))
+    written = write_report(study, folder, plan)
     console.print()
     print_table(written.summary, console, title=study.name, note=written.note)
     for sentence in study.excluded:
-        console.print(f"left out: {sentence}", style="yellow", soft_wrap=True)
+        console.print(f"note: {sentence}", style="yellow", soft_wrap=True)
     console.print(
         f"\nreport   {written.page}\ntables   {folder}/summary.csv, .md, .tex\nfigures  {folder}/figures/", soft_wrap=True
     )
@@ -153,9 +163,10 @@ def report(study: Study, folder: Path, config: dict[str, Any], console: Console)
 
 def test_plan(config: dict[str, Any]) -> TestPlan:
     """The analysis group of the configuration, checked."""
-    from tta_bench.analysis.summary import TestPlan
+    from tta_bench.analysis.plan import TestPlan
+    from tta_bench.catalog import coerce
 
-    return TestPlan(**config["analysis"])
+    return TestPlan(**coerce("analysis", TestPlan, config["analysis"]))
 
 
 def make_console() -> Console:
@@ -188,7 +199,7 @@ def expand(overrides: list[str], *, multirun: bool) -> tuple[list[list[str]], bo
             return [overrides], False
         batches = BasicSweeper.split_arguments(parser.parse_overrides([*saved, *overrides]), None)
     except HydraException as error:
-        raise ConfigurationError(explain(str(error))) from error
+        raise ConfigurationError(explain(str(error), overrides)) from error
     return [list(job) for job in batches[0]], True
 
 
@@ -215,12 +226,12 @@ def compose(overrides: list[str], *, with_hydra: bool = False) -> dict[str, Any]
                 return {"hydra": {"mode": mode, "sweeper": OmegaConf.to_container(hydra.sweeper)}}
             found = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(explain(str(error))) from error
+        raise ConfigurationError(explain(str(error), overrides)) from error
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
 
 
-def explain(message: str) -> str:
+def explain(message: str, overrides: Sequence[str]) -> str:
     """Hydra's message, with the nearest existing name where one was misspelt."""
     from tta_bench.catalog import names, unknown
 
@@ -232,10 +243,12 @@ def explain(message: str) -> str:
     key = re.search(r"Could not override '([^']+)'", message)
     if key:
         parent, _, name = key.group(1).rpartition(".")
-        keys = compose([])
+        chosen = [word for word in overrides if re.match(r"(sampler|sampler@baseline|task|model)=\w+$", word)]
+        keys: Any = compose(chosen) if chosen != list(overrides) else {}
         for part in parent.split(".") if parent else []:
-            keys = keys.get(part, {})
-        return unknown(f"key under {parent}" if parent else "key", name, tuple(k for k in keys if k != "_target_"))
+            keys = keys.get(part) if isinstance(keys, dict) else None
+        if isinstance(keys, dict):
+            return unknown(f"key under {parent}" if parent else "key", name, tuple(k for k in keys if k != "_target_"))
     return message.strip().replace("\n", " ")
 
 

@@ -8,6 +8,7 @@ generator. Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class Noise:
 
     seed: int
     keys: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        # A numpy integer must draw what the equal Python integer draws.
+        object.__setattr__(self, "seed", operator.index(self.seed))
 
     def uniform(self, step: int, purpose: str, n: int, k: int = 1) -> np.ndarray:
         """(B, n, k) float64 in [0, 1); entry (b, i, j) does not depend on B or n."""

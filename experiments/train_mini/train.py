@@ -1,6 +1,6 @@
 """Train ``mini``, the embedded LLaDA, on the train splits of the embedded tasks.
 
-    python experiments/train_mini/train.py              # resumes where it was stopped
+    python -m experiments.train_mini.train              # resumes where it was stopped
 
 Objective: the masked-diffusion objective of LLaDA (arXiv:2502.09992, algorithm 1, supervised form): the prompt stays
 visible, each answer position is masked with probability t ~ U(0, 1), cross-entropy on the masked positions. Batches hold
@@ -43,7 +43,7 @@ SOURCES: dict[str, tuple[GeneratedTask, int]] = {
     "short_arithmetic": (Arithmetic(digits=(3, 5)), 300_000),
     "middle_arithmetic": (Arithmetic(digits=(4, 7)), 300_000),
     "listops": (ListOps(length=(4, 10)), 300_000),
-    "json": (JsonRecord(), 300_000),
+    "json": (JsonRecord(word_length=(3, 6)), 300_000),
 }
 """What is trained on: a task and the number of its training problems. Up to names of digits there are 39,168 solved 6x6 grids,
 70 % of them in the train split, so sudoku batches rename the digits at random.
@@ -221,6 +221,7 @@ def train(args: argparse.Namespace) -> None:
     data = load_data(args.work, tokenizer, args.scale)
     training = Training(args, model_config(args, tokenizer))
     training.restore()
+    forget_after(args.work / "loss.jsonl", training.step)
     parameters = sum(p.numel() for p in training.model.parameters())
     print(f"{parameters:,} parameters, step {training.step} of {args.steps}", flush=True)
     losses: dict[str, list[float]] = defaultdict(list)
@@ -246,6 +247,13 @@ def train(args: argparse.Namespace) -> None:
     cast(LLaDAModelLM, training.average.module).save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     (args.out / "loss.jsonl").write_text((args.work / "loss.jsonl").read_text())
+
+
+def forget_after(log: Path, step: int) -> None:
+    """Drop the lines of a loss log that a resumed training will write again."""
+    if log.exists():
+        lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
+        log.write_text("".join(line + "\n" for line in lines))
 
 
 def model_config(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) -> LLaDAConfig:

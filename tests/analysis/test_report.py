@@ -10,8 +10,9 @@ import pytest
 
 from tta_bench.analysis import figures
 from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, common_problems, load_study
+from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
-from tta_bench.analysis.summary import COLUMNS, TestPlan, summarize
+from tta_bench.analysis.summary import COLUMNS, summarize
 from tta_bench.analysis.tables import escape, latex
 
 

@@ -128,6 +128,11 @@ def test_bad_input_is_refused(a: object, b: object, message: str) -> None:
         stats.paired_comparison(a, b)
 
 
+def test_max_t_wants_a_matrix() -> None:
+    with pytest.raises(ValueError, match=r"\(problems, candidates\)"):
+        stats.max_t(np.zeros(4), np.ones(4))
+
+
 def test_a_margin_must_be_positive() -> None:
     with pytest.raises(ValueError, match="margin=0"):
         stats.paired_comparison([0.0, 1], [1.0, 1], margin=0)

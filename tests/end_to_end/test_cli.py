@@ -49,8 +49,21 @@ BAD = [
     (["dtype=float12"], "dtype=float12"),
     (["model.name_or_path=/nowhere"], "model=/nowhere: must be 'mini', an existing checkpoint folder"),
     (["model.name_or_path=some/model"], "give model.revision"),
-    (["analysis.margin=0"], "analysis.margin=0: must lie between"),
+    (["analysis.margin=0"], "analysis.margin=0.0: must lie between"),
     (["analysis.n_resamples=5"], "analysis.n_resamples=5: must be at least 99"),
+    (["analysis.margin=abc"], "analysis.margin='abc'"),
+    (["-m", "analysis.margin=0.02,0.05"], "analysis: its settings are fixed before a study"),
+    (["sampler=low_confidence"], "is the same run as the baseline"),
+    (["sampler=random", "sampler.tta_k=5"], "unknown key under sampler 'tta_k'"),
+    (["sampler._target_=foo.bar"], "_target_=foo.bar"),
+    (["cfg_scale=null"], "cfg_scale=None: must be a number"),
+    (["cfg_scale=nan"], "cfg_scale=nan: must be a number"),
+    (["steps=inf"], "steps=inf: must be a whole number"),
+    (["steps.foo=1"], "steps.foo"),
+    (["sampler.remask_top_k=true"], "sampler.remask_top_k=True: must be a number"),
+    (["task=arithmetic", "task.digits=[1,1]"], "only 7 different problems"),
+    (["device=meta"], "device=meta: must be auto, cpu"),
+    (["output_dir=null", "report_dir=x"], "output_dir=None: must name a folder"),
     (["sampler.tta_k=3,5"], "several values need a sweep; add -m"),
     (["-m", "sampler.tta_k=3,0"], "tta_k=0: must be at least 1"),
     (["-m", "n_problems=3,5"], "n_problems: is swept over 3, 5"),
@@ -63,7 +76,7 @@ def test_bad_input_is_refused_before_a_model_is_loaded(
     words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr("tta_bench.runner.study.load", lambda *_: pytest.fail("a model was loaded"))
-    folder = [] if any("output_dir" in word for word in words) else [f"output_dir={tmp_path}"]
+    folder = [] if any("output_dir" in word or "report_dir" in word for word in words) else [f"output_dir={tmp_path}"]
     assert run(*words, *folder) == 2
     said = capsys.readouterr().err
     assert message in said
@@ -117,6 +130,35 @@ def test_the_same_seed_gives_the_same_table(tmp_path: Path) -> None:
         summary = table(tmp_path / name / "reports" / "default")
         tables.append(summary.drop(columns=list(TIMING_COLUMNS)).to_csv())
     assert tables[0] == tables[1]
+
+
+def test_two_baselines_give_two_comparisons(tmp_path: Path) -> None:
+    assert run("-m", "baseline=low_confidence,random", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+    assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "tta", "random", "tta"]
+
+
+def test_rows_say_what_was_swept(tmp_path: Path) -> None:
+    assert run("-m", "task.holes=6,12", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+    settings = table(tmp_path / "reports" / "default")["settings"].tolist()
+    assert settings == ["steps=4 sudoku.holes=6"] * 2 + ["steps=4 sudoku.holes=12"] * 2
+
+
+def test_the_plan_of_the_tests_is_kept_with_the_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("analysis.margin=0.3", "n_problems=12", "steps=4", f"output_dir={tmp_path}") == 0
+    report = tmp_path / "reports" / "default"
+    before = (report / "summary.md").read_text()
+    assert "+-30 points" in before
+    assert cli.main(["analyze", str(report)]) == 0
+    assert (report / "summary.md").read_text() == before
+    capsys.readouterr()
+    assert cli.main(["analyze", str(report), "analysis.margin=0.1"]) == 0
+    assert "differ from those fixed before the runs" in capsys.readouterr().out
+
+
+def test_the_sweep_leaves_nothing_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("-m", "sampler.tta_k=2,3", "n_problems=3", "steps=2") == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
 
 
 def test_controls_are_compared_as_well(tmp_path: Path) -> None:

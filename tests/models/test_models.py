@@ -117,8 +117,13 @@ def test_unusable_checkpoints_are_named(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "llada_tiny" / "config.json", tmp_path)
     with pytest.raises(CheckpointError, match="no weights"):
         tta_bench.load(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        tta_bench.load(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "shard-2.safetensors"}}')
+    with pytest.raises(CheckpointError, match=r"lists shard-2\.safetensors"):
+        tta_bench.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="model_type 'bert' is not supported"):
         tta_bench.load(tmp_path)
 
@@ -132,7 +137,7 @@ def test_devices_and_dtypes_that_do_not_exist_are_named() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda device")
 def test_a_missing_cuda_device_is_said() -> None:
-    with pytest.raises(ValueError, match="sees no cuda device"):
+    with pytest.raises(ValueError, match=r"sees 0 cuda device"):
         tta_bench.load("mini", device="cuda")
 
 

@@ -48,7 +48,7 @@ def test_equal_settings_are_one_run_however_they_are_written(tmp_path: Path) -> 
     ):  # fmt: skip
         assert read(tmp_path, *same).candidate.run_id == plain, same
     for other in (
-        ["steps=8"], ["seed=1"], ["sampler.tta_k=3"], ["task.holes=12"], ["split=test"], ["constraint=none"], ["dtype=float64"],
+        ["steps=8"], ["seed=1"], ["sampler.tta_k=3"], ["task.holes=12"], ["split=test"], ["constraint=task"], ["dtype=float64"],
     ):  # fmt: skip
         assert read(tmp_path, *other).candidate.run_id != plain, other
 

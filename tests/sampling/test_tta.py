@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -195,6 +196,19 @@ def test_nan_logits_are_refused_with_step_row_and_position() -> None:
 def test_bad_arguments_are_named_with_their_rule(option: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(TableModel(peaked([1] * 80)), **{"steps": 1, "gen_length": 1, **option})
+
+
+def test_tokens_can_be_changed_and_a_numpy_seed_is_the_same_seed(toy: ToyDenoiser) -> None:
+    options = {"mask_id": 96, "steps": 4, "gen_length": 8, "temperature": 1.0}
+    tokens, _ = tta_bench.generate(toy, torch.tensor([[1, 2]]), seed=42, **options)
+    same, _ = tta_bench.generate(toy, torch.tensor([[1, 2]]), seed=np.int64(42), **options)
+    assert torch.equal(tokens, same)
+    tokens[0, 0] = 9
+
+
+def test_row_keys_must_fit_the_prompts(toy: ToyDenoiser) -> None:
+    with pytest.raises(ValueError, match="2 keys for 1 prompts"):
+        tta_bench.generate(toy, torch.tensor([[1]]), mask_id=96, row_keys=["a", "b"])
 
 
 def test_a_model_without_mask_id_needs_one() -> None:

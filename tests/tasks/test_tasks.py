@@ -140,6 +140,11 @@ def test_bad_options_are_named(name: str, options: dict, message: str) -> None:
         tasks.load(name, **options)
 
 
+def test_too_few_problems_are_an_error_not_an_endless_search() -> None:
+    with pytest.raises(ValueError, match=r"only \d+ different problems in dev"):
+        tasks.load("arithmetic", digits=(1, 1)).problems("dev", 100)
+
+
 def test_bad_splits_and_sizes_are_named() -> None:
     with pytest.raises(ValueError, match="split='val'"):
         tasks.load("sudoku").problems("val", 1)

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tta_bench.runner.store import RunFolder
+from tta_bench.analysis.plan import TestPlan
+from tta_bench.runner.store import RunFolder, StoreError
 
 
 class AnalysisError(ValueError):
@@ -42,7 +43,7 @@ class Run:
         return table.loc[list(problems)].iloc[:, :replicates].to_numpy(dtype=float)
 
     def trace(self) -> pd.DataFrame:
-        """Per-step statistics with the score of their record; the last written wins where a batch was done twice."""
+        """Per-step statistics with the score of their record. A batch that was done twice counts once."""
         files = sorted(self.traces.glob("*.parquet")) if self.traces else []
         if not files:
             return pd.DataFrame()
@@ -67,6 +68,7 @@ class Study:
         pairs: comparisons, in the order of the table.
         n_problems: problems of each run that count, the first of the split; None takes all.
         replicates: replicates that count; None takes all.
+        plan: of the tests, as fixed before the runs; None where the folder holds none.
         excluded: sentences on what was left out, and why.
     """
 
@@ -74,6 +76,7 @@ class Study:
     pairs: tuple[Pair, ...]
     n_problems: int | None = None
     replicates: int | None = None
+    plan: TestPlan | None = None
     excluded: tuple[str, ...] = ()
 
 
@@ -106,34 +109,39 @@ def load_study(folder: Path, baseline: str = "low_confidence") -> Study:
         plan = json.loads((folder / "study.json").read_text())
         runs = {run_id: load_run(folder / plan["runs"] / run_id) for pair in plan["pairs"] for run_id in pair}
         pairs = tuple(Pair(runs[base], runs[candidate]) for base, candidate in plan["pairs"])
-        return Study(plan["name"], pairs, plan["n_problems"], plan["replicates"])
+        return Study(plan["name"], pairs, plan["n_problems"], plan["replicates"], TestPlan(**plan["tests"]))
     if not (folder / "runs").is_dir():
         raise AnalysisError(f"{folder}: holds neither study.json (a report folder) nor runs/ (an output folder)")
     return pair_all(folder, baseline)
 
 
 def pair_all(folder: Path, baseline: str) -> Study:
-    """Pair every run in an output folder with the baseline that differs from it in the sampler only."""
-    runs, excluded = [], []
+    """Pair every run in an output folder with each baseline run that differs from it in the sampler only."""
+    runs: list[Run] = []
+    excluded: list[str] = []
     for path in sorted(p for p in (folder / "runs").iterdir() if p.is_dir()):
         try:
             runs.append(load_run(path))
-        except AnalysisError as error:
+        except (AnalysisError, StoreError) as error:
             excluded.append(str(error))
-    bases = {setting(run): run for run in runs if run.sampler == baseline}
     pairs = []
-    for run in runs:
+    for run in sorted(runs, key=lambda r: (r.task, r.config["steps"], r.run_id)):
         if run.sampler == baseline:
-            continue
-        if setting(run) in bases:
-            pairs.append(Pair(bases[setting(run)], run))
-        else:
+            pairs += [Pair(run, other) for other in runs if other.sampler != baseline and setting(other) == setting(run)]
+        elif not any(base.sampler == baseline and setting(base) == setting(run) for base in runs):
             excluded.append(f"{run.run_id}: no {baseline} run with the same settings to compare it with")
     if not pairs:
         reasons = "".join(f"\n  {reason}" for reason in excluded)
         raise AnalysisError(f"{folder}: no candidate has a {baseline} run to be compared with{reasons}")
-    pairs.sort(key=lambda p: (p.candidate.task, p.candidate.config["steps"], p.candidate.run_id))
+    excluded += [sentence for pair in pairs if (sentence := unfinished(pair))]
     return Study(folder.name, tuple(pairs), excluded=tuple(excluded))
+
+
+def unfinished(pair: Pair) -> str:
+    """A sentence on problems that only one run of a pair has done, or not with every replicate; empty if there are none."""
+    known = set(pair.baseline.records["problem"]) | set(pair.candidate.records["problem"])
+    left = len(known) - len(common_problems(pair, Study("", (pair,))))
+    return f"{left} problem(s) not done by both {pair.baseline.run_id} and {pair.candidate.run_id}" if left else ""
 
 
 def setting(run: Run) -> str:

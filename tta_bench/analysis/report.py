@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tta_bench.analysis import figures
 from tta_bench.analysis.load import Pair, Study
-from tta_bench.analysis.summary import TestPlan, summarize
+from tta_bench.analysis.plan import TestPlan
+from tta_bench.analysis.summary import summarize
 from tta_bench.analysis.tables import HEADINGS, caption, readable_rows, write_tables
 
 

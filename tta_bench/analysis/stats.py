@@ -99,7 +99,7 @@ def paired_comparison(
     delta = mean_interval(differences, 1 - alpha)
     p_value = sign_flip_p(differences, rng=rng)
     if not differences.any():
-        return PairedComparison(0.0, 0.0, 0.0, 1.0, "equivalent", 0.0, len(differences), "identical outputs")
+        return PairedComparison(0.0, 0.0, 0.0, 1.0, "equivalent", np.nan, len(differences), "identical outputs")
     found = verdict(differences, p_value, margin=margin, alpha=alpha)
     mde = minimum_detectable_effect(differences, alpha=alpha)
     return PairedComparison(delta.value, delta.ci_low, delta.ci_high, p_value, found, mde, len(differences))
@@ -135,7 +135,10 @@ def max_t(baseline: ArrayLike, candidates: ArrayLike, *, n_resamples: int = RESA
         Westfall & Young, "Resampling-based multiple testing", 1993, section 2.5 (single step); the signs of a problem are
         flipped together in all candidates, which keeps their correlation.
     """
-    d = np.asarray(candidates, dtype=float) - np.asarray(baseline, dtype=float)[:, None]
+    base, others = np.asarray(baseline, dtype=float), np.asarray(candidates, dtype=float)
+    if base.ndim != 1 or others.ndim != 2 or len(base) != len(others):
+        raise ValueError(f"baseline {base.shape}, candidates {others.shape}: give (problems,) and (problems, candidates)")
+    d = others - base[:, None]
     return max_t_of_differences(d, n_resamples=n_resamples, rng=rng)
 
 

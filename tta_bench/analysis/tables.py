@@ -10,10 +10,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from tta_bench.analysis.summary import TestPlan
+from tta_bench.analysis.plan import TestPlan
 
 HEADINGS = ("task", "sampler", "settings", "score % [95 % CI]", "delta [95 % CI]", "p (adj.)", "verdict", "passes")
 """Of the tables meant for reading; summary.csv has every column."""
+
+WIDTH = 112
+"""Columns of a terminal that the table needs to have a line for each row."""
 
 STYLES = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "dim", "": ""}
 
@@ -48,25 +51,54 @@ def p_text(p: float) -> str:
 
 
 def caption(summary: pd.DataFrame, plan: TestPlan) -> str:
-    """What a reader must know to read the table."""
+    """What a reader must know to read the table, warnings included."""
     compared = summary[summary["verdict"] != ""]
-    mde = f"{100 * compared['mde'].min():.1f} to {100 * compared['mde'].max():.1f}" if len(compared) else "n/a"
-    sizes = sorted(set(summary["n_problems"]))
-    replicates = sorted(set(summary["replicates"]))
-    return (
-        f"n = {', '.join(map(str, sizes))} problems, {', '.join(map(str, replicates))} replicate(s). Score: exact, per cent, "
-        "with 95 % t interval. Delta: candidate minus baseline on the same problems, percentage points. p: sign-flip "
-        f"permutation, adjusted by max-T over {len(compared)} comparison(s). Verdict at level {plan.alpha:g}: equivalent means "
-        f"that the 90 % interval lies within +-{100 * plan.margin:g} points. Passes: model evaluations per answer. "
-        f"Minimum detectable effect (80 % power): {mde} points."
-    )
+    mde = compared["mde"].dropna()
+    return " ".join(
+        [
+            f"n = {listed(summary['n_problems'])} problems, {listed(summary['replicates'])} replicate(s). "
+            f"Score: exact, per cent, with {100 * (1 - plan.alpha):g} % t interval. Delta: candidate minus the baseline above "
+            "it, on the same problems, percentage points. p: sign-flip permutation, adjusted by max-T over "
+            f"{len(compared)} comparison(s). Verdict at level {plan.alpha:g}: equivalent means that the "
+            f"{100 * (1 - 2 * plan.alpha):g} % interval lies within +-{100 * plan.margin:g} points. "
+            "Passes: model evaluations per answer.",
+            f"Minimum detectable effect (80 % power): {100 * mde.min():.1f} to {100 * mde.max():.1f} points."
+            if len(mde)
+            else "",
+            *warnings(summary),
+        ]
+    ).strip()
+
+
+def listed(values: pd.Series) -> str:
+    """The different values, in order."""
+    return ", ".join(f"{value:g}" for value in sorted(set(values)))
+
+
+def warnings(summary: pd.DataFrame) -> list[str]:
+    """Sentences on what makes the numbers weaker than they look."""
+    compared = summary[summary["verdict"] != ""]
+    found = []
+    base = summary["forward_passes"].where(summary["verdict"] == "").ffill()
+    unequal = int((summary["forward_passes"] != base).sum())
+    found.append(f"Costs differ in {unequal} comparison(s)." if unequal else "Costs match in every comparison.")
+    same = int((compared["delta_ci_high"] - compared["delta_ci_low"] == 0).sum())
+    if same:
+        found.append(f"Warning: in {same} comparison(s) all differences are the same, mostly 0: no interval can be estimated.")
+    if summary["n_problems"].min() < 100:
+        found.append("Warning: with fewer than 100 problems t intervals are rough; trust the permutation p-values more.")
+    extreme = int(summary["score"].isin([0.0, 1.0]).sum())
+    if extreme:
+        found.append(f"Warning: {extreme} score(s) are 0 or 100 %, where the t interval has no width.")
+    return found
 
 
 def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: str) -> None:
-    """The readable table on a terminal, in at most 120 columns."""
+    """The readable table on a terminal; where it is narrower than ``WIDTH``, cells are folded rather than cut."""
     table = Table(title=title, title_justify="left", caption=note, caption_justify="left", box=None, pad_edge=False)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading == "passes" else "left", no_wrap=heading != "settings")
+        narrow = heading == "settings" or console.width < WIDTH
+        table.add_column(heading, justify="right" if heading == "passes" else "left", no_wrap=not narrow, overflow="fold")
     previous = None
     for row in readable_rows(summary):
         if previous not in (None, row[0]):

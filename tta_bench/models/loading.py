@@ -9,11 +9,8 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from tta_bench.models.checkpoint import CheckpointError, locate
+from tta_bench.models.checkpoint import MODEL_TYPES, CheckpointError, locate
 from tta_bench.models.llada import LLaDAModelLM
-
-MODEL_CLASSES: dict[str, type[LLaDAModelLM]] = {"llada": LLaDAModelLM}
-"""Model class for each ``model_type`` of a config.json."""
 
 
 def load(
@@ -37,17 +34,16 @@ def load(
     """
     place = locate(name_or_path)
     config = AutoConfig.from_pretrained(place, revision=revision)
-    model_class = MODEL_CLASSES.get(config.model_type)
-    if model_class is None:
+    if config.model_type not in MODEL_TYPES:
         raise CheckpointError(
-            f"model={name_or_path}: model_type {config.model_type!r} is not supported; supported: {', '.join(MODEL_CLASSES)}"
+            f"model={name_or_path}: model_type {config.model_type!r} is not supported; supported: {', '.join(MODEL_TYPES)}"
         )
     where = resolve_device(device)
     bars = transformers_logging.is_progress_bar_enabled()
     if isinstance(place, Path):
         transformers_logging.disable_progress_bar()
     try:
-        model: Any = model_class.from_pretrained(place, revision=revision, dtype=resolve_dtype(dtype, where))
+        model: Any = LLaDAModelLM.from_pretrained(place, revision=revision, dtype=resolve_dtype(dtype, where))
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
@@ -67,8 +63,13 @@ def resolve_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device={device}: torch knows no such device; use auto, cpu, cuda or cuda:N") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device}: this torch sees no cuda device; use device=cpu or device=auto")
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if found.type not in available:
+        raise ValueError(f"device={device}: must be auto, cpu, cuda, cuda:N or mps")
+    if (found.index or 0) >= available[found.type]:
+        raise ValueError(
+            f"device={device}: this torch sees {available[found.type]} {found.type} device(s); use device=cpu or device=auto"
+        )
     return found
 
 

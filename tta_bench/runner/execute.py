@@ -72,7 +72,7 @@ def execute(
         problems: to be done.
         replicates: seeds of each problem.
         output_dir: ``runs/<run_id>`` lies in it.
-        batch_size: most rows in one call of the model.
+        batch_size: problems decoded together; guidance and dropout views make more rows of each.
         load_model: called only if something is missing.
         advance: told about progress.
 
@@ -87,13 +87,15 @@ def execute(
         done = folder.records()
         missing = [w for w in wanted if w[0] not in done]
         advance(len(wanted) - len(missing))
+        began, earlier = time.time(), folder.manifest()
         if not missing:
+            if earlier.get("status") != "done":  # killed between its last record and its last word
+                folder.write_manifest(describe(spec, "done", began, len(done), earlier))
             return 0
-        began = time.time()
         status, made = "interrupted", 0
-        folder.write_manifest(describe(spec, "running", began, len(done), folder.manifest()))
-        loaded = load_model()
+        folder.write_manifest(describe(spec, "running", began, len(done), earlier))
         try:
+            loaded = load_model()
             items = [Item(k, p, r, encode(p, loaded.tokenizer, loaded.mask_id, spec.gen_length)) for k, p, r in missing]
             for batch in batches(items, batch_size):
                 records, trace = run_batch(spec, task, batch, loaded)
@@ -102,8 +104,7 @@ def execute(
                 advance(len(records))
             status = "done"
         finally:
-            manifest = describe(spec, status, began, len(done) + made, folder.manifest())
-            folder.write_manifest(manifest)
+            folder.write_manifest(describe(spec, status, began, len(done) + made, earlier))
         return made
 
 
@@ -193,6 +194,8 @@ def git_state() -> dict[str, Any] | None:
     """Commit and dirty flag of the source tree; None where the package does not lie in one."""
     here = Path(__file__).parent
     try:
+        # An installed package may lie in a virtual environment inside somebody else's repository.
+        subprocess.run(["git", "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=True)
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,9 +25,9 @@ class Comparison:
     Attributes:
         baseline, candidate: the two runs.
         controls: runs that are compared with the baseline as well, so that the candidate's gain can be told apart from theirs.
-        model_name, revision: what to load.
+        model_name, revision, device: what to load, and where to.
         n_problems, replicates: how much of each run is asked for.
-        batch_size: most rows in a call of the model.
+        batch_size: problems decoded together.
         output_dir, report_dir: where runs and report go.
         name: of the report.
     """
@@ -36,6 +37,7 @@ class Comparison:
     controls: tuple[RunSpec, ...]
     model_name: str
     revision: str | None
+    device: str
     n_problems: int
     replicates: int
     batch_size: int
@@ -106,7 +108,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         steps=whole(config, "steps", 1),
         gen_length=optional_whole(config, "gen_length"),
         block_length=optional_whole(config, "block_length"),
-        cfg_scale=float(config["cfg_scale"]),
+        cfg_scale=number(config, "cfg_scale"),
         constraint=str(config["constraint"]),
         seed=whole(config, "seed", 0),
         device=device.type,
@@ -119,17 +121,24 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     found = Comparison(
         baseline=with_sampler(config["baseline"]),
         candidate=with_sampler(config["sampler"]),
-        controls=tuple(with_sampler(node) for node in config["controls"].values()),
+        controls=tuple(with_sampler(node) for node in (config["controls"] or {}).values()),
         model_name=model_name,
         revision=config["model"]["revision"],
+        device=str(device),
         n_problems=n_problems,
         replicates=whole(config, "replicates", 1),
         batch_size=whole(config, "batch_size", 1),
-        output_dir=Path(config["output_dir"]),
-        report_dir=Path(config["report_dir"]),
+        output_dir=folder(config, "output_dir"),
+        report_dir=folder(config, "report_dir"),
         name=str(config["name"]),
     )
     candidate.check(found.task, found.problems)
+    for spec in (found.candidate, *found.controls):
+        if spec.run_id == found.baseline.run_id:
+            raise ValueError(
+                f"sampler={spec.sampler.name}: is the same run as the baseline; "
+                "change the sampler, the baseline or a parameter of one"
+            )
     return found
 
 
@@ -151,11 +160,34 @@ def whole(config: Mapping[str, Any], key: str, least: int, most: int | None = No
         ValueError: it is none, or out of range.
     """
     value = config[key]
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not number or value < least or (most is not None and value > most):
+    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value == int(value)
+    if not is_whole or value < least or (most is not None and value > most):
         rule = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{key}={value}: must be a whole number, {rule}")
     return int(value)
+
+
+def number(config: Mapping[str, Any], key: str) -> float:
+    """A finite number of the configuration.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = config[key]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{key}={value}: must be a number")
+    return float(value)
+
+
+def folder(config: Mapping[str, Any], key: str) -> Path:
+    """A folder's name in the configuration.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    if not config[key]:
+        raise ValueError(f"{key}={config[key]}: must name a folder")
+    return Path(str(config[key]))
 
 
 def optional_whole(config: Mapping[str, Any], key: str) -> int | None:

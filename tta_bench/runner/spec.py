@@ -8,6 +8,7 @@ from typing import Any
 
 from tta_bench.catalog import Entry
 from tta_bench.rng import digest
+from tta_bench.sampling.denoiser import check_cfg_scale
 from tta_bench.sampling.sampler import ENGINE_VERSION
 from tta_bench.sampling.schedule import BlockSchedule
 from tta_bench.tasks.base import HOLE, SPLITS, Problem, Task
@@ -58,8 +59,7 @@ class RunSpec:
             raise ValueError(f"split={self.split}: must be one of {', '.join(SPLITS)}")
         if self.gen_length is not None and self.gen_length < 1:
             raise ValueError(f"gen_length={self.gen_length}: must be at least 1, or null for the task's own")
-        if self.cfg_scale < 0:
-            raise ValueError(f"cfg_scale={self.cfg_scale}: must be >= 0; 0 switches guidance off")
+        check_cfg_scale(self.cfg_scale)
         if self.constraint not in ("task", "none"):
             raise ValueError(f"constraint={self.constraint}: must be task or none")
         if self.seed < 0:

@@ -89,7 +89,7 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         part = folder / f"{digest(*(r['key'] for r in rows), size=8):016x}.parquet"
         trace.to_parquet(part.with_suffix(".part"), index=False)
-        part.with_suffix(".part").replace(part)
+        settle(part.with_suffix(".part"), part)
         with (self.path / "records.jsonl").open("ab") as stream:
             stream.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode())
             stream.flush()
@@ -109,7 +109,19 @@ def write_atomically(file: Path, text: str) -> None:
     """Write ``text`` beside ``file`` and rename it into place."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     temporary.write_text(text)
+    settle(temporary, file)
+
+
+def settle(temporary: Path, file: Path) -> None:
+    """Rename a finished file into place, so that it is there whole even after a power cut."""
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
     temporary.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def check_writable(folder: Path, key: str) -> None:

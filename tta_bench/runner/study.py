@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from tta_bench.models.loading import load, resolve_device
+from tta_bench.analysis.plan import TestPlan
+from tta_bench.models.loading import load
 from tta_bench.runner.execute import Advance, LoadedModel, execute
 from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
@@ -29,7 +31,7 @@ def run_comparison(comparison: Comparison, track: Track) -> None:
                 comparison.replicates,
                 output_dir=comparison.output_dir,
                 batch_size=comparison.batch_size,
-                load_model=lambda: load_once(comparison.model_name, comparison.revision, spec.device, spec.dtype),  # noqa: B023
+                load_model=lambda: load_once(comparison.model_name, comparison.revision, comparison.device, spec.dtype),  # noqa: B023
                 advance=advance,
             )
 
@@ -37,12 +39,12 @@ def run_comparison(comparison: Comparison, track: Track) -> None:
 @cache
 def load_once(name: str, revision: str | None, device: str, dtype: str) -> LoadedModel:
     """The model, kept for the other runs of this process."""
-    model, tokenizer = load(name, str(resolve_device(device)), dtype, revision)
+    model, tokenizer = load(name, device, dtype, revision)
     return LoadedModel(model, tokenizer, model.config.mask_token_id)
 
 
-def write_study(comparisons: Sequence[Comparison]) -> Path:
-    """Write ``study.json``, from which the report can be made again, and return the report's folder.
+def write_study(comparisons: Sequence[Comparison], plan: TestPlan) -> Path:
+    """Write ``study.json``, from which the report can be made again as it was planned, and return the report's folder.
 
     Raises:
         ValueError: the comparisons do not share report folder, output folder or size.
@@ -63,6 +65,7 @@ def write_study(comparisons: Sequence[Comparison]) -> Path:
         "runs": relative(first.output_dir / "runs", first.report_dir),
         "n_problems": first.n_problems,
         "replicates": first.replicates,
+        "tests": asdict(plan),
         "pairs": [list(pair) for pair in pairs],
     }
     first.report_dir.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,12 @@ from tta_bench.types import Canvas
 
 class ModelOutputError(FloatingPointError):
     """The model returned logits that no distribution can be made of."""
+
+
+def check_cfg_scale(value: float) -> None:
+    """Refuse a guidance scale that is negative or not finite."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"cfg_scale={value}: must be a number >= 0; 0 switches guidance off")
 
 
 @dataclass(frozen=True)

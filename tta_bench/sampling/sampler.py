@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,9 +60,6 @@ class Sampler:
         return self.remask is not None and self.remask.score.uses_constraint
 
 
-Observer = Callable[[StepInfo], None]
-
-
 def sample(
     denoiser: Denoiser,
     sampler: Sampler,
@@ -74,7 +70,6 @@ def sample(
     mask_id: int,
     noise: Noise,
     constraint_fn: ConstraintFn | None = None,
-    observe: Observer | None = None,
 ) -> Generation:
     """Fill the masks of a batch.
 
@@ -87,7 +82,6 @@ def sample(
         mask_id: id of the mask token.
         noise: random numbers by row.
         constraint_fn: scores the canvas with the candidates filled in.
-        observe: called with every StepInfo, in order (a trace, a progress bar).
 
     Returns:
         The filled sequences, what they cost and every StepInfo.
@@ -105,7 +99,7 @@ def sample(
     times_remasked = torch.zeros_like(tokens)
     memory = sampler.freeze.init(tokens) if sampler.freeze else None
     steps: list[StepInfo] = []
-    with torch.inference_mode(), evaluating(denoiser.model):
+    with torch.no_grad(), evaluating(denoiser.model):
         for step in range(schedule.steps):
             if memory and sampler.freeze:
                 memory = sampler.freeze.begin(memory, step)
@@ -127,8 +121,6 @@ def sample(
                 memory = sampler.freeze.end(memory, after != canvas.tokens)
             times_remasked = times_remasked + remasks
             steps.append(StepInfo(canvas, prediction, violation, commits, remasks, frozen, after))
-            if observe:
-                observe(steps[-1])
             canvas = Canvas(after, editable, step + 1, schedule.steps, mask_id)
     passes = sum(info.prediction.forward_passes for info in steps)
     return Generation(canvas.tokens, passes, len(steps), steps, time.perf_counter() - began)
@@ -138,8 +130,7 @@ def sample(
 def evaluating(model: Any) -> Any:
     """The model in eval mode; every module gets its own train / eval state back afterwards."""
     if not isinstance(model, torch.nn.Module):
-        with nullcontext():
-            yield
+        yield
         return
     states = [(module, module.training) for module in model.modules()]
     model.eval()

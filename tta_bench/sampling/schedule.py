@@ -37,8 +37,8 @@ class BlockSchedule:
     block_length: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps}: must be at least 1")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps={self.steps}: must be a whole number, at least 1")
         if self.block_length is not None and self.block_length < 1:
             raise ValueError(f"block_length={self.block_length}: must be at least 1")
 

@@ -18,7 +18,7 @@ class Arithmetic(GeneratedTask):
     Half of the problems have a long run of columns that add to 9, over which a carry has to travel.
     """
 
-    digits: tuple[int, int] = (8, 8)
+    digits: tuple[int, int] = (6, 7)
     name: ClassVar[str] = "arithmetic"
     version: ClassVar[str] = "1"
 

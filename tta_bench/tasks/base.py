@@ -17,6 +17,10 @@ SPLIT_SIZE = 1000
 """How many problems ``problems(split)`` gives; ``stream(split)`` goes on for as long as it is asked."""
 
 
+PATIENCE = 20_000
+"""Draws in a row without a new problem after which a split counts as exhausted."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One item of a task.
@@ -66,27 +70,44 @@ class GeneratedTask:
     version: ClassVar[str]
 
     def draw(self, rng: random.Random) -> tuple[str, Problem]:
-        """Draw (key, problem without id). Problems that share what there is to learn share the key."""
+        """Draw (key, problem without id). Problems with equal keys are one problem, and in one split."""
         raise TypeError(f"{type(self).__name__} must define draw(rng)")
 
     def stream(self, split: str, seed: int = 0) -> Iterator[Problem]:
-        """Problems of ``split``, each key once, in an order that depends on nothing but ``split`` and ``seed``."""
+        """Problems of ``split``, each key once, in an order that depends on nothing but ``split`` and ``seed``.
+
+        Ends when no new problem turns up any more.
+        """
         if split not in SPLITS:
             raise ValueError(f"split={split!r}: must be one of {', '.join(SPLITS)}")
         rng = random.Random(f"{self.name}/{self.version}/{split}/{seed}")
         seen: set[str] = set()
-        while True:
+        rejected = 0
+        while rejected < PATIENCE:
             key, problem = self.draw(rng)
             if key in seen or split_of(key) != split:
+                rejected += 1
                 continue
             seen.add(key)
+            rejected = 0
             yield Problem(f"{split}-{len(seen) - 1:05d}", problem.prompt, problem.target, problem.gen_length, problem.facts)
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        """The first ``n`` problems of ``split``.
+
+        Raises:
+            ValueError: no such split, ``n`` out of range, or the options leave fewer different problems than that.
+        """
         size = SPLIT_SIZE if n is None else n
         if not 1 <= size <= SPLIT_SIZE:
             raise ValueError(f"n={n}: task {self.name} has {SPLIT_SIZE} problems in a split; choose 1 to {SPLIT_SIZE}")
-        return list(islice(self.stream(split), size))
+        found = list(islice(self.stream(split), size))
+        if len(found) < size:
+            raise ValueError(
+                f"n={size}: with these options task {self.name} has only {len(found)} different problems in {split}; "
+                "ask for fewer, or for harder ones"
+            )
+        return found
 
 
 def split_of(key: str) -> str:

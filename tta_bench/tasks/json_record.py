@@ -24,7 +24,7 @@ class JsonRecord(GeneratedTask):
     these members.
     """
 
-    word_length: tuple[int, int] = (3, 6)
+    word_length: tuple[int, int] = (6, 7)
     name: ClassVar[str] = "json"
     version: ClassVar[str] = "1"
 

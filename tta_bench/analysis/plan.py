@@ -1,0 +1,36 @@
+"""What is fixed before the data are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TestPlan:
+    """What is fixed before the data are looked at.
+
+    Attributes:
+        margin: score differences below this do not matter.
+        alpha: level of tests; intervals have coverage 1 - alpha.
+        n_resamples: sign patterns of a permutation test.
+        seed: of the patterns.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    margin: float = 0.02
+    alpha: float = 0.05
+    n_resamples: int = 9999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise ValueError(
+                f"analysis.margin={self.margin}: must lie between 0 and 1, a difference of scores (2 points are 0.02)"
+            )
+        if not 0 < self.alpha < 0.5:
+            raise ValueError(f"analysis.alpha={self.alpha}: must lie between 0 and 0.5")
+        if self.n_resamples < 99:
+            raise ValueError(f"analysis.n_resamples={self.n_resamples}: must be at least 99, or no p-value can be below 0.01")
+        if self.seed < 0:
+            raise ValueError(f"analysis.seed={self.seed}: must be >= 0")
