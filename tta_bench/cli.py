@@ -110,12 +110,17 @@ def run(words: list[str]) -> int:
 
 def announcement(comparisons: Sequence[Comparison]) -> str:
     """What is about to be done, in a line."""
-    runs = {spec.run_id for c in comparisons for spec in c.runs}
+    from tta_bench.runner.study import count_done
+
+    runs = {spec.run_id: c for c in comparisons for spec in c.runs}
     pairs = {pair for c in comparisons for pair in c.pairs}
     first = comparisons[0]
+    size = first.n_problems * first.replicates
+    done = sum(count_done(run_id, c) for run_id, c in runs.items())
     return (
         f"{first.name}: {len(pairs)} comparison(s), {len(runs)} runs of {first.n_problems} problems x {first.replicates} "
-        f"replicate(s) on {first.candidate.split}, model {first.model_name}; records in {first.output_dir}/runs"
+        f"replicate(s) on {first.candidate.split}, model {first.model_name}\n"
+        f"{done:,} of {len(runs) * size:,} answers are in {first.output_dir}/runs already"
     )
 
 

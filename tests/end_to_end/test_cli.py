@@ -118,6 +118,7 @@ def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(tmp_path: Pat
     assert run(*words) == 0
     again = capsys.readouterr().out
     assert "generated" not in again
+    assert "40 of 40 answers are in" in again
     assert (report / "summary.csv").read_bytes() == before
     assert run(*[w if not w.startswith("sampler.tta_k") else "sampler.tta_k=3,5,7" for w in words]) == 0
     assert capsys.readouterr().out.count("8 generated") == 2

@@ -42,7 +42,7 @@ class RunTracker:
 
 @contextmanager
 def tracked(console: Console, spec: RunSpec, total: int) -> Iterator[Advance]:
-    """Show the progress of a run while the context lasts, and one line when it is done."""
+    """Show the progress of a run while the context lasts, and one line of what was generated, if anything was."""
     tracker = RunTracker(label(spec), total)
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -56,7 +56,8 @@ def tracked(console: Console, spec: RunSpec, total: int) -> Iterator[Advance]:
             progress.update(task, advance=n, rate=tracker.rate)
 
         yield advance
-    console.print(tracker.outcome, highlight=False, soft_wrap=True)
+    if tracker.made:
+        console.print(tracker.outcome, highlight=False, soft_wrap=True)
 
 
 def label(spec: RunSpec) -> str:

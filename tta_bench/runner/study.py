@@ -14,7 +14,7 @@ from tta_bench.models.loading import load
 from tta_bench.runner.execute import Advance, LoadedModel, execute
 from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
-from tta_bench.runner.store import write_atomically
+from tta_bench.runner.store import RunFolder, record_key, write_atomically
 
 Track = Callable[[RunSpec, int], AbstractContextManager[Advance]]
 """Opens the display of a run with so many records."""
@@ -34,6 +34,12 @@ def run_comparison(comparison: Comparison, track: Track) -> None:
                 load_model=lambda: load_once(comparison.model_name, comparison.revision, comparison.device, spec.dtype),  # noqa: B023
                 advance=advance,
             )
+
+
+def count_done(run_id: str, comparison: Comparison) -> int:
+    """How many of the records that a comparison asks of a run are on disk."""
+    wanted = {record_key(p.id, r) for p in comparison.problems for r in range(comparison.replicates)}
+    return len(wanted & RunFolder(comparison.output_dir / "runs" / run_id).records().keys())
 
 
 @cache
