@@ -31,7 +31,7 @@ DIR is a report folder, or an output folder (default: outputs). Some keys, with 
   sampler=tta             tta, random_remask, low_confidence, random (parameters: sampler.tta_k=5 ...)
   baseline=low_confidence any sampler
   steps=8                 denoising steps of both; sweep it to compare whole curves
-  n_problems=100 split=dev replicates=1 seed=0 constraint=task output_dir=outputs name=default
+  n_problems=100 split=dev replicates=1 seed=0 constraint=none output_dir=outputs name=default
 
   tta-bench run --cfg job                 every key with its value
   tta-bench run --info defaults-tree      where each comes from

@@ -17,7 +17,7 @@ def loss_curve(log: pd.DataFrame) -> Figure:
     with paper_style():
         figure, axes = panels(1, 1, height=2.4)
         axis = axes[0][0]
-        for name in (c for c in log.columns if c not in ("step", "seconds", "sequences")):
+        for name in (c for c in log.columns if c not in ("step", "seconds", "sequences_per_second")):
             part = log.dropna(subset=[name])
             axis.plot(part["step"], part[name], label=name.replace("_", " "))
         for start, _ in PHASES[1:]:

@@ -225,23 +225,24 @@ def train(args: argparse.Namespace) -> None:
     parameters = sum(p.numel() for p in training.model.parameters())
     print(f"{parameters:,} parameters, step {training.step} of {args.steps}", flush=True)
     losses: dict[str, list[float]] = defaultdict(list)
-    sequences, began = 0, time.perf_counter() - training.seconds
+    sequences, logged, began = 0, training.seconds, time.perf_counter() - training.seconds
     newline = tokenizer.get_vocab()["\n"]
     while training.step < args.steps:
         step = training.step
         source, ids, masked = draw_batch(data, step, args.tokens, newline, np.random.default_rng([args.seed, step]))
-        rate = rate_at(step, args.steps, args.rate, args.warmup)
-        losses[source].append(training.update(ids, masked, rate, args.bf16))
+        learning_rate = rate_at(step, args.steps, args.rate, args.warmup)
+        losses[source].append(training.update(ids, masked, learning_rate, args.bf16))
         training.seconds = time.perf_counter() - began
         sequences += len(ids)
         if training.step % args.log_every == 0 or training.step == args.steps:
-            row = {"step": training.step, "seconds": round(training.seconds, 1), "sequences": sequences}
+            rate = round(sequences / (training.seconds - logged))
+            row = {"step": training.step, "seconds": round(training.seconds, 1), "sequences_per_second": rate}
             row |= {name: round(float(np.mean(values)), 4) for name, values in sorted(losses.items())}
             print(json.dumps(row), flush=True)
             with (args.work / "loss.jsonl").open("a") as log:
                 print(json.dumps(row), file=log)
             losses.clear()
-            sequences = 0
+            sequences, logged = 0, training.seconds
         if training.step % args.save_every == 0 or training.step == args.steps:
             training.save()
     cast(LLaDAModelLM, training.average.module).save_pretrained(args.out)

@@ -59,7 +59,7 @@ def accuracy_versus_passes(summary: pd.DataFrame) -> Figure:
             axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
         axes[0][0].set_ylabel("score (%)")
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(variants)))
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(variants)))
     return figure
 
 
