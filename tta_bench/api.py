@@ -15,7 +15,7 @@ from tta_bench.sampling.denoiser import Denoiser, check_cfg_scale
 from tta_bench.sampling.sampler import Sampler, sample
 from tta_bench.sampling.schedule import BlockSchedule
 from tta_bench.sampling.trace import mean_over_rows, step_statistics, token_logs
-from tta_bench.types import ConstraintFn
+from tta_bench.types import ConstraintFn, Generation
 
 Logs = dict[str, Any]
 
@@ -85,28 +85,33 @@ def generate(
         noise=Noise(seed, keys),
         constraint_fn=constraint_fn,
     )
-    statistics = {name: mean_over_rows(values) for name, values in step_statistics(generation.steps).items()}
-    logs: Logs = {
-        "total_steps": steps,
-        "nfe": steps * strategy.views.k,
-        "forward_passes": generation.forward_passes,
-        "model_calls": generation.model_calls,
-        "tta_stats": {
-            "avg_entropy_per_step": statistics["entropy"],
-            "avg_disagreement_per_step": statistics["disagreement"],
-            "avg_mutual_information_per_step": statistics["mutual_information"],
-            "avg_violation_per_step": statistics["violation"],
-            "remask_ratio_per_step": statistics["remask_ratio"],
-            "frozen_ratio_per_step": statistics["frozen_ratio"],
-        },
-        "token_logs": token_logs(generation.steps),
-        "seconds": generation.seconds,
-        "seed": seed,
-    }
+    logs = make_logs(generation, strategy) | {"seed": seed}
     if record_canvases:
         start = prompt.shape[1] if gen_length else 0
         logs["canvases"] = [info.canvas.tokens[:, start:] for info in generation.steps]
     return generation.tokens, logs
+
+
+def make_logs(generation: Generation, sampler: Sampler) -> Logs:
+    """The logs of the usage guide, statistics averaged over the rows."""
+    statistics = {name: mean_over_rows(values) for name, values in step_statistics(generation.steps).items()}
+    names = {
+        "avg_entropy_per_step": "entropy",
+        "avg_disagreement_per_step": "disagreement",
+        "avg_mutual_information_per_step": "mutual_information",
+        "avg_violation_per_step": "violation",
+        "remask_ratio_per_step": "remask_ratio",
+        "frozen_ratio_per_step": "frozen_ratio",
+    }
+    return {
+        "total_steps": len(generation.steps),
+        "nfe": len(generation.steps) * sampler.views.k,
+        "forward_passes": generation.forward_passes,
+        "model_calls": generation.model_calls,
+        "tta_stats": {key: statistics[name] for key, name in names.items()},
+        "token_logs": token_logs(generation.steps),
+        "seconds": generation.seconds,
+    }
 
 
 def generate_with_tta_uncertainty(

@@ -85,6 +85,8 @@ def run(words: list[str]) -> int:
         launch(words)
         return 0
     overrides = [word for word in words if word not in ("-m", "--multirun")]
+    from dataclasses import asdict
+
     from tta_bench.models.checkpoint import CheckpointError
     from tta_bench.runner.settings import check_folders
     from tta_bench.runner.study import write_study
@@ -97,7 +99,7 @@ def run(words: list[str]) -> int:
         if len(plans) > 1:
             raise ConfigurationError("analysis: its settings are fixed before a study; sweep something else")
         check_folders(comparisons[0])
-        report_dir = write_study(comparisons, plans.pop())
+        report_dir = write_study(comparisons, asdict(plans.pop()))
     except (ConfigurationError, CheckpointError, ValueError) as error:
         return refuse(error)
     console = make_console()
@@ -117,10 +119,10 @@ def announcement(comparisons: Sequence[Comparison]) -> str:
     first = comparisons[0]
     size = first.n_problems * first.replicates
     done = sum(count_done(run_id, c) for run_id, c in runs.items())
+    reused = f"\n{done:,} of {len(runs) * size:,} answers are in {first.output_dir}/runs already" if done else ""
     return (
         f"{first.name}: {len(pairs)} comparison(s), {len(runs)} runs of {first.n_problems} problems x {first.replicates} "
-        f"replicate(s) on {first.candidate.split}, model {first.model_name}\n"
-        f"{done:,} of {len(runs) * size:,} answers are in {first.output_dir}/runs already"
+        f"replicate(s) on {first.candidate.split}, model {first.model_name}{reused}"
     )
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from tta_bench.analysis.plan import TestPlan
 from tta_bench.models.loading import load
 from tta_bench.runner.execute import Advance, LoadedModel, execute
 from tta_bench.runner.settings import Comparison, relative
@@ -49,8 +47,12 @@ def load_once(name: str, revision: str | None, device: str, dtype: str) -> Loade
     return LoadedModel(model, tokenizer, model.config.mask_token_id)
 
 
-def write_study(comparisons: Sequence[Comparison], plan: TestPlan) -> Path:
+def write_study(comparisons: Sequence[Comparison], tests: Mapping[str, float]) -> Path:
     """Write ``study.json``, from which the report can be made again as it was planned, and return the report's folder.
+
+    Args:
+        comparisons: all of the study.
+        tests: margin, level and resamples of the tests, fixed now.
 
     Raises:
         ValueError: the comparisons do not share report folder, output folder or size.
@@ -71,7 +73,7 @@ def write_study(comparisons: Sequence[Comparison], plan: TestPlan) -> Path:
         "runs": relative(first.output_dir / "runs", first.report_dir),
         "n_problems": first.n_problems,
         "replicates": first.replicates,
-        "tests": asdict(plan),
+        "tests": dict(tests),
         "pairs": [list(pair) for pair in pairs],
     }
     first.report_dir.mkdir(parents=True, exist_ok=True)

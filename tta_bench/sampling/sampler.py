@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from tta_bench.rng import Noise
 from tta_bench.sampling.constraints import evaluate_constraint
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.freeze import FreezeWindow
+from tta_bench.sampling.freeze import FreezeMemory, FreezeWindow
 from tta_bench.sampling.remask import Remask
 from tta_bench.sampling.schedule import BlockSchedule
 from tta_bench.sampling.selection import take_highest
@@ -94,36 +94,68 @@ def sample(
     began = time.perf_counter()
     plan = schedule.plan(editable.sum(dim=1).tolist())
     quota, reach = plan.quota.to(tokens.device), plan.reach.to(tokens.device)
-    rank = editable.cumsum(dim=1) - 1
-    canvas = Canvas(tokens.clone(), editable, 0, schedule.steps, mask_id)
-    times_remasked = torch.zeros_like(tokens)
     memory = sampler.freeze.init(tokens) if sampler.freeze else None
+    state = State(Canvas(tokens.clone(), editable, 0, schedule.steps, mask_id), torch.zeros_like(tokens), memory)
     steps: list[StepInfo] = []
     with torch.no_grad(), evaluating(denoiser.model):
-        for step in range(schedule.steps):
-            if memory and sampler.freeze:
-                memory = sampler.freeze.begin(memory, step)
-            frozen = (memory.until > step) & editable if memory else torch.zeros_like(editable)
-            prediction = sampler.views.predict(denoiser, canvas, noise)
-            due = quota[:, step] - canvas.committed.sum(dim=1)
-            within_reach = canvas.masked & (rank < reach[:, step, None])
-            commits = take_highest(sampler.commit.priority(canvas, prediction, noise), within_reach, due)
-            filled = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
-            violation = evaluate_constraint(constraint_fn, filled)
-            remasks = torch.zeros_like(commits)
-            if sampler.remask and step < schedule.steps - 1:
-                committed = canvas.committed | commits
-                score = sampler.remask.score.score(canvas, prediction, violation, times_remasked, noise)
-                count = sampler.remask.budget.count(committed.sum(dim=1))
-                remasks = take_highest(score, canvas.committed & ~frozen, count)
-            after = torch.where(commits, prediction.tokens, canvas.tokens).masked_fill(remasks, mask_id)
-            if memory and sampler.freeze:
-                memory = sampler.freeze.end(memory, after != canvas.tokens)
-            times_remasked = times_remasked + remasks
-            steps.append(StepInfo(canvas, prediction, violation, commits, remasks, frozen, after))
-            canvas = Canvas(after, editable, step + 1, schedule.steps, mask_id)
+        for i in range(schedule.steps):
+            state, info = advance(state, sampler, denoiser, quota[:, i], reach[:, i], noise, constraint_fn)
+            steps.append(info)
     passes = sum(info.prediction.forward_passes for info in steps)
-    return Generation(canvas.tokens, passes, len(steps), steps, time.perf_counter() - began)
+    return Generation(state.canvas.tokens, passes, len(steps), steps, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the next step needs to know.
+
+    Attributes:
+        canvas: the sequences.
+        times_remasked: (B, L) integers, how often each position was taken back.
+        memory: of the freeze window; None without one.
+    """
+
+    canvas: Canvas
+    times_remasked: Tensor
+    memory: FreezeMemory | None
+
+
+def advance(
+    state: State,
+    sampler: Sampler,
+    denoiser: Denoiser,
+    quota: Tensor,
+    reach: Tensor,
+    noise: Noise,
+    constraint_fn: ConstraintFn | None,
+) -> tuple[State, StepInfo]:
+    """One denoising step: look, commit what is due, take back what is doubtful.
+
+    Args:
+        quota: (B,) positions that are to be committed once the step is done.
+        reach: (B,) only the first so many editable positions may be committed.
+    """
+    canvas, memory, freeze = state.canvas, state.memory, sampler.freeze
+    frozen = torch.zeros_like(canvas.editable)
+    if freeze and memory:
+        memory = freeze.begin(memory, canvas.step)
+        frozen = (memory.until > canvas.step) & canvas.editable
+    prediction = sampler.views.predict(denoiser, canvas, noise)
+    within_reach = canvas.masked & (canvas.editable.cumsum(dim=1) <= reach[:, None])
+    due = quota - canvas.committed.sum(dim=1)
+    commits = take_highest(sampler.commit.priority(canvas, prediction, noise), within_reach, due)
+    violation = evaluate_constraint(constraint_fn, torch.where(canvas.masked, prediction.tokens, canvas.tokens))
+    remasks = torch.zeros_like(commits)
+    if sampler.remask and canvas.step < canvas.n_steps - 1:
+        score = sampler.remask.score.score(canvas, prediction, violation, state.times_remasked, noise)
+        count = sampler.remask.budget.count((canvas.committed | commits).sum(dim=1))
+        remasks = take_highest(score, canvas.committed & ~frozen, count)
+    tokens = torch.where(commits, prediction.tokens, canvas.tokens).masked_fill(remasks, canvas.mask_id)
+    if freeze and memory:
+        memory = freeze.end(memory, tokens != canvas.tokens)
+    info = StepInfo(canvas, prediction, violation, commits, remasks, frozen, tokens)
+    after = replace(canvas, tokens=tokens, step=canvas.step + 1)
+    return State(after, state.times_remasked + remasks, memory), info
 
 
 @contextmanager
