@@ -63,6 +63,10 @@ def entry(group: str, name: str, parameters: Mapping[str, Any] | None = None) ->
 def entry_of(group: str, config: Mapping[str, Any]) -> Entry:
     """The entry for a resolved config node: ``_target_`` and parameters."""
     parameters = dict(config)
+    if "_target_" not in parameters:
+        raise ValueError(
+            f"{group}: its settings {sorted(parameters)} name no _target_; choose one of {', '.join(names(group))}"
+        )
     target = str(parameters.pop("_target_"))
     return Entry(group, target, coerce(group, resolve(target), parameters))
 

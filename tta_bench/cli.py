@@ -38,7 +38,7 @@ DIR is a report folder, or an output folder (default: outputs). Some keys, with 
 """
 
 COMMANDS = ("run", "analyze")
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,9 +105,14 @@ def run(words: list[str]) -> int:
     console = make_console()
     console.print(announcement(comparisons), highlight=False)
     launch([*(["--multirun"] if multirun else []), *overrides])
-    from tta_bench.analysis.load import load_study
+    from tta_bench.analysis.load import AnalysisError, load_study
+    from tta_bench.runner.store import StoreError
 
-    return report(load_study(report_dir), report_dir, test_plan(configs[0]), console)
+    try:
+        return report(load_study(report_dir), report_dir, test_plan(configs[0]), console)
+    except (AnalysisError, StoreError) as error:
+        refuse(error)
+        return FAILED
 
 
 def announcement(comparisons: Sequence[Comparison]) -> str:

@@ -27,6 +27,12 @@ def test_sign_flip_equals_exact_mcnemar() -> None:
     assert comparison.delta == pytest.approx(-7 / 40)
 
 
+def test_sign_flip_is_scipys_exact_permutation_test() -> None:
+    d = np.random.default_rng(7).normal(0.4, 1, size=10)
+    expected = scipy_stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert stats.sign_flip_p(d) == pytest.approx(expected)
+
+
 def test_t_interval_is_scipys() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random((2, 60))

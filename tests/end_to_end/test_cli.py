@@ -56,6 +56,7 @@ BAD = [
     (["sampler=low_confidence"], "is the same run as the baseline"),
     (["sampler=random", "sampler.tta_k=5"], "unknown key under sampler 'tta_k'"),
     (["sampler._target_=foo.bar"], "_target_=foo.bar"),
+    (["+controls.mine.remask_top_k=1"], "sampler: its settings ['remask_top_k'] name no _target_"),
     (["cfg_scale=null"], "cfg_scale=None: must be a number"),
     (["cfg_scale=nan"], "cfg_scale=nan: must be a number"),
     (["steps=inf"], "steps=inf: must be a whole number"),

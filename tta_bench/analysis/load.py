@@ -42,13 +42,19 @@ class Run:
         table = self.records.pivot(index="problem", columns="replicate", values=column).sort_index(axis=1)
         return table.loc[list(problems)].iloc[:, :replicates].to_numpy(dtype=float)
 
-    def trace(self) -> pd.DataFrame:
-        """Per-step statistics with the score of their record. A batch that was done twice counts once."""
+    def trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
+        """Per-step statistics of the problems and replicates named, with their record's score.
+
+        A batch that was done twice counts once.
+        """
         files = sorted(self.traces.glob("*.parquet")) if self.traces else []
         if not files:
             return pd.DataFrame()
         steps = pd.concat([pd.read_parquet(file) for file in files]).drop_duplicates(["key", "step"], keep="last")
-        return steps.merge(self.records[["key", "score"]], on="key")
+        counted = self.records[self.records["problem"].isin(problems)]
+        if replicates is not None:
+            counted = counted[counted["replicate"] < replicates]
+        return steps.merge(counted[["key", "score"]], on="key")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tta_bench.analysis import figures
-from tta_bench.analysis.load import Pair, Study
+from tta_bench.analysis.load import Pair, Study, common_problems
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.summary import summarize
 from tta_bench.analysis.tables import HEADINGS, caption, readable_rows, write_tables
@@ -42,7 +42,9 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note)
     drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary)}
-    traces = {title(pair): pair.candidate.trace() for pair in representative(study)}
+    traces = {
+        title(pair): pair.candidate.trace(common_problems(pair, study), study.replicates) for pair in representative(study)
+    }
     traces = {name: trace for name, trace in traces.items() if len(trace)}
     if traces:
         drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
@@ -55,7 +57,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
 
 
 def representative(study: Study) -> list[Pair]:
-    """For each task, the middle candidate among those with the most steps and the most views' worth of settings."""
+    """For each task, one candidate whose uncertainty is drawn: tta if there is one, with the most steps, the middle one."""
     chosen = []
     for task in dict.fromkeys(pair.candidate.task for pair in study.pairs):
         pairs = [p for p in study.pairs if p.candidate.task == task]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tta_bench.analysis.plan import TestPlan
 
-HEADINGS = ("task", "sampler", "settings", "score % [95 % CI]", "delta [95 % CI]", "p (adj.)", "verdict", "passes")
+HEADINGS = ("task", "sampler", "settings", "score % [CI]", "delta [CI]", "p (adj.)", "verdict", "passes")
 """Of the tables meant for reading; summary.csv has every column."""
 
 WIDTH = 112
