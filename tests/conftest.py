@@ -8,7 +8,13 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from hypothesis import settings
+
 from tests.toy import ToyDenoiser
+
+# The same examples every time, however slow the machine: a failure here is a failure everywhere.
+settings.register_profile("reproducible", deadline=None, derandomize=True)
+settings.load_profile("reproducible")
 
 
 @pytest.fixture

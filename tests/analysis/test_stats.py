@@ -56,7 +56,7 @@ def test_max_t_with_one_candidate_is_unadjusted() -> None:
 
 
 @given(a=SCORES, seed=st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_invariants(a: np.ndarray, seed: int) -> None:
     b = np.random.default_rng(seed).permutation(a)
     forward, backward = stats.paired_comparison(a, b), stats.paired_comparison(b, a)

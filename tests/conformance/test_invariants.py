@@ -37,7 +37,7 @@ def shapes(draw: st.DrawFn) -> dict:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shape=shapes(), cfg=st.sampled_from([0.0, 0.5]), seed=st.integers(0, 5))
 def test_invariants(name: str, shape: dict, cfg: float, seed: int) -> None:
     toy = ToyDenoiser()
