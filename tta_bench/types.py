@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 ConstraintFn: TypeAlias = "Callable[[Tensor], Tensor]"
@@ -96,11 +95,3 @@ class Generation:
     model_calls: int
     steps: list[StepInfo]
     seconds: float
-
-
-class RowNoise(Protocol):
-    """Uniform random numbers for each row, the same whatever else is in the batch."""
-
-    def uniform(self, step: int, purpose: str, n: int, k: int = 1) -> np.ndarray:
-        """(B, n, k) numbers in [0, 1) for the ``purpose`` named, in ``step``."""
-        ...

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import string
-
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 END, MASK, UNKNOWN = "<|endoftext|>", "<|mdm_mask|>", "<|unk|>"
-CHARACTERS = "\n" + "".join(c for c in map(chr, range(32, 127)))
+CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -17,9 +15,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=END, mask_token=MASK, unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False, padding_side="left",
     )  # fmt: skip
-    assert all(c in vocabulary for c in string.printable if c.isprintable())
-    return fast

@@ -2,8 +2,9 @@
 
     python -m experiments.train_mini.train              # resumes where it was stopped
 
-Objective: the masked-diffusion objective of LLaDA (arXiv:2502.09992, algorithm 1, supervised form): the prompt stays
-visible, each answer position is masked with probability t ~ U(0, 1), cross-entropy on the masked positions. Batches hold
+Objective: that of LLaDA's supervised fine-tuning (arXiv:2502.09992, algorithm 2) but for a weight: the prompt stays
+visible, each answer position is masked with probability t ~ U(0, 1), and the loss is the cross-entropy averaged over all
+masked positions of the batch, without LLaDA's weight 1/t (so it is no likelihood bound; it has less variance). Batches hold
 one shape of one task, so nothing is padded. The weights that are kept are an exponential moving average.
 """
 

@@ -82,6 +82,14 @@ def test_the_constraints_of_the_guide_are_accepted(names: dict[str, Any]) -> Non
         assert len(logs["tta_stats"]["avg_violation_per_step"]) == 4
 
 
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), flags=re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(compile(source, "README", "exec"), found)
+    assert "8 40" in capsys.readouterr().out
+    assert len(found["summary"]) == 16
+
+
 def test_the_benchmark_takes_functions_of_your_own(mini: tuple, tmp_path: Path) -> None:
     import tta_bench
 

@@ -132,7 +132,7 @@ def max_t(baseline: ArrayLike, candidates: ArrayLike, *, n_resamples: int = RESA
         (m,) adjusted p-values.
 
     Reference:
-        Westfall & Young, "Resampling-based multiple testing", 1993, section 2.5 (single step); the signs of a problem are
+        Westfall & Young, "Resampling-based multiple testing", 1993 (single-step max-T); the signs of a problem are
         flipped together in all candidates, which keeps their correlation.
     """
     base, others = np.asarray(baseline, dtype=float), np.asarray(candidates, dtype=float)
@@ -202,7 +202,7 @@ def verdict(differences: ArrayLike, p_value: float, *, margin: float, alpha: flo
 def minimum_detectable_effect(differences: ArrayLike, *, alpha: float = 0.05, power: float = 0.8) -> float:
     """(z_{1 - alpha/2} + z_power) x standard error: the true difference that this n finds with ``power``.
 
-    Reference: Miller, "Adding error bars to evals", arXiv:2411.00640, section 5. NaN for a single problem.
+    Reference: Miller, "Adding error bars to evals", arXiv:2411.00640 (power analysis). NaN for a single problem.
     """
     d = np.asarray(differences, dtype=float)
     if len(d) < 2:

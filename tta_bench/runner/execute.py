@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,9 @@ def describe(spec: RunSpec, status: str, began: float, n_records: int, earlier: 
     }
 
 
+@cache
 def git_state() -> dict[str, Any] | None:
-    """Commit and dirty flag of the source tree; None where the package does not lie in one."""
+    """Commit and dirty flag of the source tree as this process found it; None where the package does not lie in one."""
     here = Path(__file__).parent
     try:
         # An installed package may lie in a virtual environment inside somebody else's repository.

@@ -57,7 +57,8 @@ class Comparison:
 
     @property
     def task(self) -> Task:
-        return _task(self.candidate.task)
+        task: Task = self.candidate.task.build()
+        return task
 
     @property
     def problems(self) -> list[Problem]:
@@ -65,22 +66,14 @@ class Comparison:
         return _problems(self.candidate.task, self.candidate.split, self.n_problems)
 
 
-# Entries hold dicts, which cannot be hashed, so the memory is keyed by their text.
-_KNOWN_TASKS: dict[str, Task] = {}
+# A sweep asks for the same problems again and again. Entries hold dicts, so they are remembered by their text.
 _KNOWN_PROBLEMS: dict[str, list[Problem]] = {}
-
-
-def _task(entry: catalog.Entry) -> Task:
-    key = repr(entry)
-    if key not in _KNOWN_TASKS:
-        _KNOWN_TASKS[key] = entry.build()
-    return _KNOWN_TASKS[key]
 
 
 def _problems(entry: catalog.Entry, split: str, n: int) -> list[Problem]:
     key = repr((entry, split, n))
     if key not in _KNOWN_PROBLEMS:
-        _KNOWN_PROBLEMS[key] = _task(entry).problems(split, n)
+        _KNOWN_PROBLEMS[key] = entry.build().problems(split, n)
     return _KNOWN_PROBLEMS[key]
 
 
@@ -95,14 +88,15 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     """
     n_problems = whole(config, "n_problems", 1, SPLIT_SIZE)
     model_name = str(config["model"]["name_or_path"])
-    task = catalog.entry_of("task", config["task"])
+    task_entry = catalog.entry_of("task", config["task"])
+    task: Task = task_entry.build()
     device = resolve_device(str(config["device"]))
     candidate = RunSpec(
         model=model_name,
         fingerprint=_fingerprint(model_name, config["model"]["revision"]),
-        task=task,
-        task_name=_task(task).name,
-        task_version=_task(task).version,
+        task=task_entry,
+        task_name=task.name,
+        task_version=task.version,
         sampler=catalog.entry_of("sampler", config["sampler"]),
         split=str(config["split"]),
         steps=whole(config, "steps", 1),

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tta_bench.types import Canvas, Prediction, RowNoise
+from tta_bench.rng import Noise
+from tta_bench.types import Canvas, Prediction
 
 
 @dataclass(frozen=True)
 class MostConfident:
     """The highest probability of the candidate first (LLaDA's "low-confidence remasking", seen from the other side)."""
 
-    def priority(self, canvas: Canvas, prediction: Prediction, noise: RowNoise) -> Tensor:
+    def priority(self, canvas: Canvas, prediction: Prediction, noise: Noise) -> Tensor:
         """(B, L), higher is committed earlier."""
         return prediction.confidence
 
@@ -23,12 +24,12 @@ class MostConfident:
 class RandomOrder:
     """A new random order in every step (LLaDA's "random remasking")."""
 
-    def priority(self, canvas: Canvas, prediction: Prediction, noise: RowNoise) -> Tensor:
+    def priority(self, canvas: Canvas, prediction: Prediction, noise: Noise) -> Tensor:
         """(B, L), higher is committed earlier."""
         return editable_uniform(canvas, noise, "commit order")
 
 
-def editable_uniform(canvas: Canvas, noise: RowNoise, purpose: str) -> Tensor:
+def editable_uniform(canvas: Canvas, noise: Noise, purpose: str) -> Tensor:
     """(B, L) uniform numbers; a position's number depends on its rank among the row's editable positions."""
     rank = (canvas.editable.cumsum(dim=1) - 1).clamp(min=0)
     numbers = noise.uniform(canvas.step, purpose, int(rank.max()) + 1)[..., 0]

@@ -28,7 +28,7 @@ class Denoiser:
 
     Attributes:
         model: callable, ``model(input_ids)`` -> object with ``logits`` (B, L, V).
-        cfg_scale: classifier-free guidance w: l_u + (w + 1)(l - l_u), with l_u from the prompt masked (LLaDA, eq. 16).
+        cfg_scale: classifier-free guidance w: l_u + (w + 1)(l - l_u), with l_u from the prompt masked (LLaDA).
         shift_logits: True where the logits at i predict the token at i + 1 (Dream).
     """
 

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tta_bench.rng import Noise
 from tta_bench.sampling.commit import editable_uniform
-from tta_bench.types import Canvas, Prediction, RowNoise
+from tta_bench.types import Canvas, Prediction
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class UncertaintyScore:
         """Whether violations enter the score."""
         return self.gamma_violation > 0
 
-    def score(self, canvas: Canvas, prediction: Prediction, violation: Tensor, times: Tensor, noise: RowNoise) -> Tensor:
+    def score(self, canvas: Canvas, prediction: Prediction, violation: Tensor, times: Tensor, noise: Noise) -> Tensor:
         """(B, L), higher is taken back earlier. ``times`` (B, L) counts earlier remasks of the position."""
         return (
             self.alpha_entropy * prediction.entropy
@@ -73,7 +74,7 @@ class RandomScore:
 
     uses_constraint: ClassVar[bool] = False
 
-    def score(self, canvas: Canvas, prediction: Prediction, violation: Tensor, times: Tensor, noise: RowNoise) -> Tensor:
+    def score(self, canvas: Canvas, prediction: Prediction, violation: Tensor, times: Tensor, noise: Noise) -> Tensor:
         """(B, L), higher is taken back earlier."""
         return editable_uniform(canvas, noise, "remask")
 

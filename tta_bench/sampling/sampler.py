@@ -17,7 +17,7 @@ from tta_bench.sampling.freeze import FreezeMemory, FreezeWindow
 from tta_bench.sampling.remask import Remask
 from tta_bench.sampling.schedule import BlockSchedule
 from tta_bench.sampling.selection import take_highest
-from tta_bench.types import Canvas, ConstraintFn, Generation, Prediction, RowNoise, StepInfo
+from tta_bench.types import Canvas, ConstraintFn, Generation, Prediction, StepInfo
 
 ENGINE_VERSION = 1
 """Raised whenever a change here or in a component changes what is generated; part of every run id."""
@@ -35,7 +35,7 @@ class Views(Protocol):
 class Commit(Protocol):
     """The order in which masked positions are committed: higher priority (B, L) first, ties by lowest position."""
 
-    def priority(self, canvas: Canvas, prediction: Prediction, noise: RowNoise) -> Tensor: ...
+    def priority(self, canvas: Canvas, prediction: Prediction, noise: Noise) -> Tensor: ...
 
 
 @dataclass(frozen=True)
