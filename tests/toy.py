@@ -23,12 +23,20 @@ class ToyDenoiser(torch.nn.Module):
             self.register_buffer(name.replace(".", "_"), value)
         self.calls: list[Tensor] = []
 
-    def forward(self, input_ids: Tensor) -> SimpleNamespace:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
+    ) -> SimpleNamespace:
+        """A 2-D ``attention_mask`` hides padding, a 4-D boolean one says who may attend to whom."""
         self.calls.append(input_ids.clone())
-        h = self.embedding[input_ids] + self.position[: input_ids.shape[1]]
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1])[None]
+        if attention_mask is not None and attention_mask.dim() == 2:
+            attention_mask = (attention_mask != 0)[:, None, None]
+        sees = None if attention_mask is None else attention_mask[:, 0]
+        h = self.embedding[input_ids] + self.position[position_ids]
         for i in (0, 1):
             q, k, v = (h @ getattr(self, f"qkv_{i}").T).chunk(3, dim=-1)
-            a = F.scaled_dot_product_attention(4 * q, k, v)
+            a = F.scaled_dot_product_attention(4 * q, k, v, attn_mask=sees)
             h = torch.tanh((3 * a + 0.3 * h) @ getattr(self, f"mix_{i}").T)
         logits = h @ self.head.T
         logits[..., 96] = -1e9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor
 from tta_bench import catalog
 from tta_bench.rng import Noise, keys_of_prompts
 from tta_bench.sampling.denoiser import Denoiser, check_cfg_scale
+from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.sampler import Sampler, sample
-from tta_bench.sampling.schedule import BlockSchedule
+from tta_bench.sampling.schedule import Blocks
 from tta_bench.sampling.trace import mean_over_rows, step_statistics, token_logs
-from tta_bench.types import ConstraintFn, Generation
+from tta_bench.types import AnswerFn, ConstraintFn, Generation
 
 Logs = dict[str, Any]
 
@@ -32,7 +33,13 @@ def generate(
     mask_id: int | None = None,
     shift_logits: bool | None = None,
     cfg_scale: float = 0.0,
+    attention_mask: Tensor | None = None,
+    eos_policy: str = "allow",
+    eos_id: int | Sequence[int] | None = None,
     constraint_fn: ConstraintFn | None = None,
+    answer_fn: AnswerFn | None = None,
+    dtype: str | None = None,
+    reference_quirks: bool = False,
     record_canvases: bool = False,
     row_keys: Sequence[str] | None = None,
     **sampler_parameters: Any,
@@ -40,61 +47,95 @@ def generate(
     """Complete prompts with a masked diffusion model.
 
     Args:
-        model: callable, ``model(input_ids)`` -> object with ``.logits`` (B, L, V).
+        model: callable, ``model(input_ids)`` -> object with ``.logits`` (B, L, V). With padding it is also given
+            ``attention_mask`` and, if it takes them, ``position_ids``.
         prompt: token ids (B, P), int64. Masks in it are holes that are filled as well.
         sampler: a name in conf/sampler, or a ``Sampler``.
-        steps: denoising steps S.
+        steps: denoising steps S. Samplers that decide for themselves when they are done (docs/samplers.md) do not use it.
         gen_length: positions appended; 0 where the prompt's own holes are all there is to fill.
         block_length: editable positions in a block, capped at the number there is; None makes one block.
         seed: of every draw; None takes a fresh one, which ``logs["seed"]`` tells.
         mask_id: id of the mask token; None asks the model's config.
         shift_logits: True where logits at i predict token i + 1; None asks the model, else False.
         cfg_scale: classifier-free guidance; above 0 each step costs two forward passes.
+        attention_mask: (B, P), 0 at padding to the left of a prompt, else 1; None where nothing is padded.
+        eos_policy: ``allow`` commits ends of sequence as any other token, ``forbid`` only when nothing else is left to commit,
+            ``stop`` finishes a row early once a committed end has no mask before it.
+        eos_id: token id (or ids) that end a sequence; None asks the model's config.
         constraint_fn: token ids (B, P + gen_length) -> violations of that shape, float, >= 0.
+        answer_fn: row number and token ids of the row -> its answer, for samplers that vote; None takes the generated ids up
+            to the first that ends the sequence.
+        dtype: in which logits are scored, for instance float32; None keeps the model's (at least float32).
+        reference_quirks: do as the published code does where it differs from its paper; samplers without such a difference
+            (all that have no such parameter) are not changed by it.
         record_canvases: keep the generated region as it went into each model call.
         row_keys: names of the rows for the random numbers; by default a row's key is its content.
         **sampler_parameters: parameters of the named sampler.
 
     Returns:
         tokens (B, P + gen_length), and logs: ``total_steps``; ``nfe`` = total_steps x views; ``forward_passes`` (model
-        evaluations really made, per sequence); ``model_calls``; ``tta_stats`` (a list of S floats for each of
+        evaluations really made, per sequence: the mean over rows, which differ where rows end at different times) and
+        ``forward_passes_per_row``; ``model_calls``; ``tta_stats`` (a list of total_steps floats for each of
         avg_entropy_per_step, avg_disagreement_per_step, avg_mutual_information_per_step, avg_violation_per_step,
         remask_ratio_per_step, frozen_ratio_per_step); ``token_logs``; ``seconds``; ``seed``; and ``canvases`` if asked for.
+        A row without masks comes back as it is, at no cost.
 
     Raises:
-        ValueError: an argument is out of range, or there is nothing to fill; the message names it and the rule.
+        ValueError: an argument is out of range; the message names it and the rule.
+        ModelOutputError: the model returned NaN or infinity; the message names step, row and position.
     """
-    if sampler_parameters and not isinstance(sampler, str):
-        raise ValueError(f"{', '.join(sampler_parameters)}: parameters go with a sampler's name, not with a Sampler")
-    strategy: Sampler = catalog.entry("sampler", sampler, sampler_parameters).build() if isinstance(sampler, str) else sampler
+    strategy = build_sampler(sampler, sampler_parameters, reference_quirks)
     mask_id = find_mask_id(model, mask_id)
     tokens = append_masks(prompt, gen_length, mask_id)
+    padding = find_padding(attention_mask, prompt, gen_length)
     check_cfg_scale(cfg_scale)
     shift = bool(getattr(model, "shift_logits", False)) if shift_logits is None else shift_logits
     seed = secrets.randbits(63) if seed is None else seed
-    keys = keys_of_prompts(prompt.tolist()) if row_keys is None else tuple(row_keys)
+    keys = keys_of_prompts(unpadded(prompt, padding)) if row_keys is None else tuple(row_keys)
     if len(keys) != len(prompt):
         raise ValueError(f"row_keys: has {len(keys)} keys for {len(prompt)} prompts; give one for each row")
+    eos = EosPolicy(eos_policy, find_eos_ids(model, eos_id))
+    start = prompt.shape[1] if gen_length else 0
     generation = sample(
-        Denoiser(model, cfg_scale, shift),
+        Denoiser(model, cfg_scale, shift, None if dtype is None else floating_dtype(dtype)),
         strategy,
-        BlockSchedule(steps, block_length),
+        Blocks(steps, block_length),
         tokens,
-        tokens == mask_id,
+        (tokens == mask_id) if padding is None else (tokens == mask_id) & ~padding,
         mask_id=mask_id,
         noise=Noise(seed, keys),
+        padding=padding,
         constraint_fn=constraint_fn,
+        eos=eos,
+        answer_fn=answer_fn or (lambda _, ids: generated_ids(ids, start, eos)),
     )
     logs = make_logs(generation, strategy) | {"seed": seed}
     if record_canvases:
-        start = prompt.shape[1] if gen_length else 0
         logs["canvases"] = [info.canvas.tokens[:, start:] for info in generation.steps]
     return generation.tokens, logs
+
+
+def build_sampler(sampler: str | Sampler, parameters: Mapping[str, Any], reference_quirks: bool) -> Sampler:
+    """The sampler of a name with its parameters, or the sampler itself.
+
+    Raises:
+        ValueError: no such name or parameter, a value out of range, or parameters for a sampler that is built already.
+    """
+    if not isinstance(sampler, str):
+        if parameters or reference_quirks:
+            given = [*parameters, *(["reference_quirks"] if reference_quirks else [])]
+            raise ValueError(f"{', '.join(given)}: parameters go with a sampler's name, not with a Sampler")
+        return sampler
+    if reference_quirks and "reference_quirks" in catalog.entry("sampler", sampler).parameters:
+        parameters = {**parameters, "reference_quirks": True}
+    built: Sampler = catalog.entry("sampler", sampler, parameters).build()
+    return built
 
 
 def make_logs(generation: Generation, sampler: Sampler) -> Logs:
     """The logs of the usage guide, statistics averaged over the rows."""
     statistics = {name: mean_over_rows(values) for name, values in step_statistics(generation.steps).items()}
+    passes = sum(generation.forward_passes) / len(generation.forward_passes)
     names = {
         "avg_entropy_per_step": "entropy",
         "avg_disagreement_per_step": "disagreement",
@@ -106,7 +147,8 @@ def make_logs(generation: Generation, sampler: Sampler) -> Logs:
     return {
         "total_steps": len(generation.steps),
         "nfe": len(generation.steps) * sampler.views.k,
-        "forward_passes": generation.forward_passes,
+        "forward_passes": int(passes) if passes.is_integer() else passes,
+        "forward_passes_per_row": list(generation.forward_passes),
         "model_calls": generation.model_calls,
         "tta_stats": {key: statistics[name] for key, name in names.items()},
         "token_logs": token_logs(generation.steps),
@@ -115,38 +157,16 @@ def make_logs(generation: Generation, sampler: Sampler) -> Logs:
 
 
 def generate_with_tta_uncertainty(
-    model: Any,
-    prompt: Tensor,
-    *,
-    steps: int = 64,
-    gen_length: int = 64,
-    block_length: int | None = 64,
-    seed: int | None = None,
-    mask_id: int | None = None,
-    shift_logits: bool | None = None,
-    cfg_scale: float = 0.0,
-    constraint_fn: ConstraintFn | None = None,
-    record_canvases: bool = False,
-    row_keys: Sequence[str] | None = None,
-    **tta_parameters: Any,
+    model: Any, prompt: Tensor, *, seed: int | None = None, **arguments: Any
 ) -> tuple[Tensor, Logs]:
-    """``generate`` with the sampler ``tta``; its parameters are those of ``tta_bench.sampling.presets.tta``."""
-    return generate(
-        model,
-        prompt,
-        "tta",
-        steps=steps,
-        gen_length=gen_length,
-        block_length=block_length,
-        seed=seed,
-        mask_id=mask_id,
-        shift_logits=shift_logits,
-        cfg_scale=cfg_scale,
-        constraint_fn=constraint_fn,
-        record_canvases=record_canvases,
-        row_keys=row_keys,
-        **tta_parameters,
-    )
+    """``generate`` with the sampler ``tta``, a fresh seed by default.
+
+    Args:
+        model, prompt: as in ``generate``.
+        seed: of every draw; None takes a fresh one.
+        **arguments: of ``generate``, and the sampler's parameters (``tta_bench.sampling.presets.tta``).
+    """
+    return generate(model, prompt, "tta", seed=seed, **arguments)
 
 
 def find_mask_id(model: Any, mask_id: int | None) -> int:
@@ -161,18 +181,75 @@ def find_mask_id(model: Any, mask_id: int | None) -> int:
     return int(found)
 
 
+def find_eos_ids(model: Any, eos_id: int | Sequence[int] | None) -> tuple[int, ...]:
+    """``eos_id`` if given, else ``model.config.eos_token_id``, as a tuple; empty if there is neither."""
+    found = getattr(getattr(model, "config", None), "eos_token_id", None) if eos_id is None else eos_id
+    if found is None:
+        return ()
+    return (int(found),) if isinstance(found, int) else tuple(int(i) for i in found)
+
+
+def generated_ids(ids: Sequence[int], start: int, eos: EosPolicy) -> tuple[int, ...]:
+    """The generated token ids up to the first that ends the sequence; all of them for an infill (``start`` 0)."""
+    generated = list(ids[start:])
+    ends = [i for i, token in enumerate(generated) if token in eos.ids] if start else []
+    return tuple(generated[: ends[0]] if ends else generated)
+
+
 def append_masks(prompt: Tensor, gen_length: int, mask_id: int) -> Tensor:
     """Prompt (B, P) with ``gen_length`` masks behind it.
 
     Raises:
-        ValueError: the prompt is no (B, P) integer tensor, or nothing would be there to fill.
+        ValueError: the prompt is no (B, P) integer tensor, or the length is negative.
     """
     if prompt.dim() != 2 or prompt.dtype != torch.int64 or prompt.shape[0] == 0:
         raise ValueError(
             f"prompt: must be a LongTensor (B, P) with B >= 1, got {prompt.dtype} {tuple(prompt.shape)}; "
             "for a single prompt use prompt[None]"
         )
-    if gen_length < 0 or (gen_length == 0 and not bool((prompt == mask_id).any())):
-        raise ValueError(f"gen_length={gen_length}: must be at least 1 (0 only where the prompt holds masks to fill)")
+    if gen_length < 0:
+        raise ValueError(f"gen_length={gen_length}: must not be negative; 0 fills the masks in the prompt only")
     tail = torch.full((prompt.shape[0], gen_length), mask_id, dtype=prompt.dtype, device=prompt.device)
     return torch.cat((prompt, tail), dim=1)
+
+
+def find_padding(attention_mask: Tensor | None, prompt: Tensor, gen_length: int) -> Tensor | None:
+    """(B, P + gen_length) bool, True at padding; None where there is none.
+
+    Raises:
+        ValueError: the mask is not of the prompt's shape, holds other numbers than 0 and 1, or pads elsewhere than on the left.
+    """
+    if attention_mask is None:
+        return None
+    if attention_mask.shape != prompt.shape:
+        raise ValueError(
+            f"attention_mask: has shape {tuple(attention_mask.shape)}, must have that of the prompt, {tuple(prompt.shape)}"
+        )
+    if not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
+        raise ValueError("attention_mask: must hold 1 at tokens and 0 at padding only")
+    padding = attention_mask == 0
+    if bool((padding[:, 1:] & ~padding[:, :-1]).any()):
+        raise ValueError("attention_mask: padding must be to the left of a prompt; set padding_side='left' in the tokenizer")
+    if not bool(padding.any()):
+        return None
+    return torch.nn.functional.pad(padding, (0, gen_length), value=False)
+
+
+def unpadded(prompt: Tensor, padding: Tensor | None) -> list[list[int]]:
+    """The prompts' token ids without padding."""
+    rows = prompt.tolist()
+    if padding is None:
+        return rows
+    return [[t for t, p in zip(row, pads, strict=False) if not p] for row, pads in zip(rows, padding.tolist(), strict=True)]
+
+
+def floating_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a name.
+
+    Raises:
+        ValueError: it names none that probabilities can be computed in.
+    """
+    if name not in ("float32", "float64", "bfloat16", "float16"):
+        raise ValueError(f"dtype={name}: must be float64, float32, bfloat16 or float16")
+    found: torch.dtype = getattr(torch, name)
+    return found

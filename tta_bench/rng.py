@@ -48,6 +48,10 @@ class Noise:
             ]
         )
 
+    def repeated(self, n: int) -> Noise:
+        """The noise of a batch that holds each row ``n`` times in a row; each repetition draws for itself."""
+        return Noise(self.seed, tuple(f"{key}/sample-{i}" for key in self.keys for i in range(n)))
+
     def seeds(self, step: int, purpose: str, k: int) -> list[list[int]]:
         """One 63-bit seed for each (view, row), as k lists of B, for generators of another library."""
         return [[digest(self.seed, key, step, purpose, view, size=8) >> 1 for key in self.keys] for view in range(k)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,6 +12,27 @@ if TYPE_CHECKING:
 ConstraintFn: TypeAlias = "Callable[[Tensor], Tensor]"
 """Token ids (B, L) -> violation (B, L): floating point, finite, >= 0, higher is worse."""
 
+AnswerFn: TypeAlias = "Callable[[int, list[int]], Hashable]"
+"""Row number and the token ids of its whole sequence -> what it answers; equal answers are one answer in a vote."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where each row stands in its blocks. A block is a run of consecutive *editable* positions. All are (B,) integers but ``last``.
+
+    Attributes:
+        start, end: the current block holds the editable positions number ``start`` to ``end - 1`` of the row.
+        step: steps already spent on the block.
+        n_steps: steps the block gets; 0 where the sampler counts none and goes on until the block is filled.
+        last: bool, True in the row's last step, where it is known to be the last.
+    """
+
+    start: Tensor
+    end: Tensor
+    step: Tensor
+    n_steps: Tensor
+    last: Tensor
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -19,17 +40,22 @@ class Canvas:
 
     Attributes:
         tokens: token ids (B, L).
-        editable: (B, L) bool, True where the sampler may write: appended masks, or holes in a template.
+        editable: (B, L) bool, True where the sampler may write: appended masks, or holes in a template. A finished row has
+            none and is not evaluated any more.
         step: number of the current denoising step, from 0.
-        n_steps: S, how many there are.
+        n_steps: S, how many there are; None where the sampler goes on until nothing is masked.
         mask_id: id of the mask token.
+        place: where each row stands in its blocks.
+        padding: (B, L) bool, True at padding to the left of a prompt; None where there is none.
     """
 
     tokens: Tensor
     editable: Tensor
     step: int
-    n_steps: int
+    n_steps: int | None
     mask_id: int
+    place: Place
+    padding: Tensor | None = None
 
     @property
     def masked(self) -> Tensor:
@@ -40,6 +66,16 @@ class Canvas:
     def committed(self) -> Tensor:
         """(B, L) bool, True where a token was committed and may be taken back."""
         return (self.tokens != self.mask_id) & self.editable
+
+    @property
+    def reachable(self) -> Tensor:
+        """(B, L) bool, True at editable positions up to the end of the row's current block."""
+        return self.editable & (self.editable.cumsum(dim=1) <= self.place.end[:, None])
+
+    @property
+    def block(self) -> Tensor:
+        """(B, L) bool, True in the row's current block."""
+        return self.reachable & (self.editable.cumsum(dim=1) > self.place.start[:, None])
 
 
 @dataclass(frozen=True)
@@ -52,7 +88,11 @@ class Prediction:
         entropy: of the views' mean distribution (B, L), nats.
         disagreement: (distinct drawn tokens - 1) / (K - 1), (B, L), 0..1.
         mutual_information: entropy of the mean minus mean entropy of the views (B, L), nats.
-        forward_passes: model evaluations made for each row.
+        support: probability of the token that stands at the position (B, L); 0 where it is masked.
+        forward_passes: model evaluations made for each row that is not finished.
+        margin: probability of the most probable token minus that of the second (B, L); None where the views do not tell.
+        drift: the largest Kullback-Leibler divergence (nats) between the distributions of consecutive recent steps (B, L),
+            infinite until enough steps are known; None where the views do not tell.
     """
 
     tokens: Tensor
@@ -60,7 +100,37 @@ class Prediction:
     entropy: Tensor
     disagreement: Tensor
     mutual_information: Tensor
+    support: Tensor
     forward_passes: int
+    margin: Tensor | None = None
+    drift: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a step has to go by when it decides what to commit and what to take back.
+
+    Attributes:
+        canvas: as it went into the model.
+        prediction: what the views said of it.
+        violation: constraint violations of the candidates filled in (B, L).
+        eligible: masked positions that may be committed (B, L) bool.
+        due: (B,) integers, how many commits the schedule asks for now.
+        remaskable: committed positions that may be taken back (B, L) bool.
+        times_remasked: (B, L) integers, how often each position was taken back so far.
+        stored: confidence of the token on the canvas when it was committed (B, L); 0 where there is none.
+        previous_commits: (B,) integers, commits of the step before.
+    """
+
+    canvas: Canvas
+    prediction: Prediction
+    violation: Tensor
+    eligible: Tensor
+    due: Tensor
+    remaskable: Tensor
+    times_remasked: Tensor
+    stored: Tensor
+    previous_commits: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,10 +158,21 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished decoding: tokens (B, L), model evaluations per row, calls of the model, and what was observed."""
+    """A finished decoding.
+
+    Attributes:
+        tokens: (B, L).
+        row_steps: steps that each row took, summed over its samples.
+        forward_passes: model evaluations made for each row.
+        model_calls: calls of the model.
+        steps: what was observed. Where a sampler decodes each row several times, these are rows of their own here, a row's
+            samples next to each other.
+        seconds: wall-clock time.
+    """
 
     tokens: Tensor
-    forward_passes: int
+    row_steps: tuple[int, ...]
+    forward_passes: tuple[int, ...]
     model_calls: int
     steps: list[StepInfo]
     seconds: float

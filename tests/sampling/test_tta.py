@@ -187,7 +187,7 @@ def test_nan_logits_are_refused_with_step_row_and_position() -> None:
         ({"tta_kk": 3}, "did you mean tta_k"),
         ({"tta_k": 2.5}, "tta_k=2.5"),
         ({"tta_use_dropout": True, "tta_dropout_p": 1.0}, "tta_dropout_p=1.0"),
-        ({"gen_length": 0}, "gen_length=0"),
+        ({"gen_length": -1}, "gen_length=-1"),
         ({"steps": 0}, "steps=0"),
         ({"steps": 5, "gen_length": 8, "block_length": 2}, "multiple of 4"),
         ({"cfg_scale": -1.0}, "cfg_scale=-1.0"),

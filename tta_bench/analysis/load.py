@@ -131,10 +131,10 @@ def pair_all(folder: Path, baseline: str) -> Study:
         except (AnalysisError, StoreError) as error:
             excluded.append(str(error))
     pairs = []
-    for run in sorted(runs, key=lambda r: (r.task, r.config["steps"], r.run_id)):
+    for run in sorted(runs, key=lambda r: (r.task, r.config["steps"] or 0, r.run_id)):
         if run.sampler == baseline:
-            pairs += [Pair(run, other) for other in runs if other.sampler != baseline and setting(other) == setting(run)]
-        elif not any(base.sampler == baseline and setting(base) == setting(run) for base in runs):
+            pairs += [Pair(run, other) for other in runs if other.sampler != baseline and alike(other, run)]
+        elif not any(base.sampler == baseline and alike(base, run) for base in runs):
             excluded.append(f"{run.run_id}: no {baseline} run with the same settings to compare it with")
     if not pairs:
         reasons = "".join(f"\n  {reason}" for reason in excluded)
@@ -150,9 +150,12 @@ def unfinished(pair: Pair) -> str:
     return f"{left} problem(s) not done by both {pair.baseline.run_id} and {pair.candidate.run_id}" if left else ""
 
 
-def setting(run: Run) -> str:
-    """Everything of the configuration but the sampler, and but the constraint, which a baseline does not use."""
-    return json.dumps({k: v for k, v in run.config.items() if k not in ("sampler", "constraint")}, sort_keys=True)
+def alike(one: Run, other: Run) -> bool:
+    """Whether two runs differ in nothing but the sampler, and what one of the samplers does not use."""
+    idle = {"sampler", "constraint"}
+    if None in (one.config["steps"], other.config["steps"]):
+        idle.add("steps")
+    return all(one.config.get(key) == other.config.get(key) for key in (one.config.keys() | other.config.keys()) - idle)
 
 
 def common_problems(pair: Pair, study: Study) -> list[str]:

@@ -106,12 +106,15 @@ class Describer:
 
     def __call__(self, run: Run) -> str:
         found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying}
-        return " ".join(f"{key}={value}".replace(", ", ",") for key, value in {"steps": run.config["steps"], **found}.items())
+        shown = {"steps": run.config["steps"], **found}
+        return " ".join(f"{key}={value}".replace(", ", ",") for key, value in shown.items() if (key, value) != ("steps", None))
 
 
 def settings_of(run: Run) -> dict[str, Any]:
     """The settings of a run that may tell it from another of the same task, flat."""
-    general = ("steps", "gen_length", "block_length", "cfg_scale", "constraint", "split", "seed", "device", "dtype")
+    general = (
+        "steps", "gen_length", "block_length", "cfg_scale", "eos_policy", "constraint", "split", "seed", "device", "dtype",
+    )  # fmt: skip
     sampler = {k: v for k, v in run.config["sampler"].items() if k not in ("name", "target")}
     task = {f"{run.task}.{k}": v for k, v in run.config["task"].items() if k not in ("name", "target", "version")}
     return {"model": run.config["model"]["name"]} | {k: run.config[k] for k in general if k in run.config} | task | sampler

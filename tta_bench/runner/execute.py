@@ -23,8 +23,9 @@ from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, en
 from tta_bench.runner.spec import SCHEMA_VERSION, RunSpec
 from tta_bench.runner.store import Record, RunFolder, record_key
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.sampler import Sampler, sample
-from tta_bench.sampling.schedule import BlockSchedule
+from tta_bench.sampling.eos import EosPolicy
+from tta_bench.sampling.sampler import sample
+from tta_bench.sampling.schedule import Blocks
 from tta_bench.sampling.trace import STATISTICS, step_statistics
 from tta_bench.tasks.base import Problem, Task
 from tta_bench.types import Generation
@@ -124,7 +125,7 @@ def batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
 
 def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedModel) -> tuple[list[Record], pd.DataFrame]:
     """Generate and score one batch: its records, and their per-step statistics."""
-    sampler: Sampler = spec.sampler.build()
+    sampler = spec.strategy()
     tokens = torch.tensor([item.prompt.ids for item in batch], device=next(loaded.model.parameters()).device)
     constraint = None
     if spec.constraint == "task" and sampler.uses_constraint:
@@ -132,14 +133,17 @@ def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedMo
     generation = sample(
         Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False))),
         sampler,
-        BlockSchedule(spec.steps, spec.block_length),
+        Blocks(spec.steps, spec.block_length),
         tokens,
         tokens == loaded.mask_id,
         mask_id=loaded.mask_id,
         noise=Noise(spec.seed, tuple(item.key for item in batch)),
         constraint_fn=constraint,
+        eos=EosPolicy(spec.eos_policy, () if loaded.tokenizer.eos_token_id is None else (loaded.tokenizer.eos_token_id,)),
+        answer_fn=lambda row, ids: task.answer(batch[row].problem, decode(ids, batch[row].prompt, loaded.tokenizer)),
     )
-    texts = [decode(ids, i.prompt, loaded.tokenizer) for i, ids in zip(batch, generation.tokens.tolist(), strict=True)]
+    rows = generation.tokens.tolist()
+    texts = [decode(ids, item.prompt, loaded.tokenizer) for item, ids in zip(batch, rows, strict=True)]
     records = [
         {
             "schema": SCHEMA_VERSION,
@@ -149,24 +153,27 @@ def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedMo
             "text": text,
             "score": task.score(item.problem, text),
             "tokens": ids[item.prompt.start :],
-            "forward_passes": generation.forward_passes,
-            "nfe": spec.steps * sampler.views.k,
+            "forward_passes": passes,
+            "nfe": steps * sampler.views.k,
             "seconds": generation.seconds / len(batch),
         }
-        for item, text, ids in zip(batch, texts, generation.tokens.tolist(), strict=True)
+        for item, text, ids, passes, steps in zip(
+            batch, texts, rows, generation.forward_passes, generation.row_steps, strict=True
+        )
     ]
-    return records, trace_frame(batch, generation)
+    return records, trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
 
 
-def trace_frame(batch: Sequence[Item], generation: Generation) -> pd.DataFrame:
-    """One row per record and step."""
-    statistics = step_statistics(generation.steps)
+def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1) -> pd.DataFrame:
+    """One row per record and step that it took, averaged over the ``samples`` of a record."""
+    statistics = step_statistics(generation.steps, samples)
     n_steps = len(generation.steps)
     columns: dict[str, Any] = {
         "key": [item.key for item in batch for _ in range(n_steps)],
         "step": list(range(n_steps)) * len(batch),
     }
-    return pd.DataFrame(columns | {name: statistics[name].T.ravel() for name in STATISTICS})
+    frame = pd.DataFrame(columns | {name: statistics[name].T.ravel() for name in STATISTICS})
+    return frame[frame["committed_ratio"].notna()]
 
 
 def describe(spec: RunSpec, status: str, began: float, n_records: int, earlier: dict[str, Any]) -> dict[str, Any]:

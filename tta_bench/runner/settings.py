@@ -103,6 +103,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         gen_length=optional_whole(config, "gen_length"),
         block_length=optional_whole(config, "block_length"),
         cfg_scale=number(config, "cfg_scale"),
+        eos_policy=str(config["eos_policy"]),
         constraint=str(config["constraint"]),
         seed=whole(config, "seed", 0),
         device=device.type,
@@ -110,7 +111,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     )
 
     def with_sampler(node: Mapping[str, Any]) -> RunSpec:
-        return without_idle_constraint(replace(candidate, sampler=catalog.entry_of("sampler", node)))
+        return without_idle_settings(replace(candidate, sampler=catalog.entry_of("sampler", node)))
 
     found = Comparison(
         baseline=with_sampler(config["baseline"]),
@@ -126,7 +127,8 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         report_dir=folder(config, "report_dir"),
         name=str(config["name"]),
     )
-    candidate.check(found.task, found.problems)
+    for spec in found.runs:
+        spec.check(found.task, found.problems)
     for spec in (found.candidate, *found.controls):
         if spec.run_id == found.baseline.run_id:
             raise ValueError(
@@ -142,9 +144,14 @@ def check_folders(found: Comparison) -> None:
     check_writable(found.report_dir, "report_dir")
 
 
-def without_idle_constraint(spec: RunSpec) -> RunSpec:
-    """The same run for every value of ``constraint``, if the sampler does not look at violations."""
-    return spec if spec.sampler.build().uses_constraint else replace(spec, constraint="none")
+def without_idle_settings(spec: RunSpec) -> RunSpec:
+    """The same run for every value of a setting that the sampler does not look at: the constraint, the number of steps."""
+    sampler = spec.strategy()
+    return replace(
+        spec,
+        constraint=spec.constraint if sampler.uses_constraint else "none",
+        steps=spec.steps if sampler.schedule.uses_steps else None,
+    )
 
 
 def whole(config: Mapping[str, Any], key: str, least: int, most: int | None = None) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 from tta_bench.catalog import Entry
 from tta_bench.rng import digest
 from tta_bench.sampling.denoiser import check_cfg_scale
-from tta_bench.sampling.sampler import ENGINE_VERSION
-from tta_bench.sampling.schedule import BlockSchedule
+from tta_bench.sampling.eos import POLICIES
+from tta_bench.sampling.sampler import ENGINE_VERSION, Sampler
+from tta_bench.sampling.schedule import Blocks
 from tta_bench.tasks.base import HOLE, SPLITS, Problem, Task
 
 SCHEMA_VERSION = 1
@@ -28,10 +29,11 @@ class RunSpec:
         task_name, task_version: of the task; the version changes whenever its problems or scores do.
         sampler: entry of the sampler and all its parameters.
         split: train, dev or test.
-        steps: denoising steps.
+        steps: denoising steps; None where the sampler does not use them.
         gen_length: positions appended; None takes each problem's own.
         block_length: positions in a block; None makes one block.
         cfg_scale: classifier-free guidance.
+        eos_policy: what becomes of end-of-sequence tokens.
         constraint: ``task`` gives the sampler the task's violations, ``none`` gives it none.
         seed: of every draw.
         device: type of device, cpu or cuda.
@@ -45,10 +47,11 @@ class RunSpec:
     task_version: str
     sampler: Entry
     split: str
-    steps: int
+    steps: int | None
     gen_length: int | None
     block_length: int | None
     cfg_scale: float
+    eos_policy: str
     constraint: str
     seed: int
     device: str
@@ -64,8 +67,15 @@ class RunSpec:
             raise ValueError(f"constraint={self.constraint}: must be task or none")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be >= 0")
-        BlockSchedule(self.steps, self.block_length)
-        self.sampler.build()
+        if self.eos_policy not in POLICIES:
+            raise ValueError(f"eos_policy={self.eos_policy}: must be one of {', '.join(POLICIES)}")
+        Blocks(self.steps, self.block_length)
+        self.strategy()
+
+    def strategy(self) -> Sampler:
+        """The sampler, built."""
+        built: Sampler = self.sampler.build()
+        return built
 
     def config(self) -> dict[str, Any]:
         """The scientific part of the configuration, in plain types, the same for equal settings however they were written."""
@@ -80,6 +90,7 @@ class RunSpec:
             "gen_length": self.gen_length,
             "block_length": self.block_length,
             "cfg_scale": float(self.cfg_scale),
+            "eos_policy": self.eos_policy,
             "constraint": self.constraint,
             "seed": self.seed,
             "device": self.device,
@@ -105,7 +116,7 @@ class RunSpec:
                 "leave gen_length null"
             )
         lengths = {p.prompt.count(HOLE) if p.infill else self.gen_length or p.gen_length for p in problems}
-        BlockSchedule(self.steps, self.block_length).plan(sorted(lengths))
+        Blocks(self.steps, self.block_length).layout(sorted(lengths), self.strategy().schedule)
 
 
 def _node(entry: Entry) -> dict[str, Any]:

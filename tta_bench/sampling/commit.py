@@ -1,32 +1,79 @@
-"""In which order masked positions are committed."""
+"""Which masked positions are committed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
-from tta_bench.types import Canvas, Prediction
+from tta_bench.sampling.selection import take_highest
+from tta_bench.types import Canvas, Turn
+
+
+class Commit(Protocol):
+    """A rule that commits. In a turn where nothing is eligible it commits nothing."""
+
+    def commits(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L) bool, among ``turn.eligible``."""
+        ...
+
+
+class Order(Protocol):
+    """In which order positions are committed: higher priority (B, L) first, ties by lowest position."""
+
+    def priority(self, turn: Turn, noise: Noise) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """As many as are due, in the given order."""
+
+    order: Order
+
+    def commits(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L) bool."""
+        return take_highest(self.order.priority(turn, noise), turn.eligible, turn.due)
 
 
 @dataclass(frozen=True)
 class MostConfident:
     """The highest probability of the candidate first (LLaDA's "low-confidence remasking", seen from the other side)."""
 
-    def priority(self, canvas: Canvas, prediction: Prediction, noise: Noise) -> Tensor:
+    def priority(self, turn: Turn, noise: Noise) -> Tensor:
         """(B, L), higher is committed earlier."""
-        return prediction.confidence
+        return turn.prediction.confidence
+
+
+@dataclass(frozen=True)
+class LargestMargin:
+    """The largest distance between the two most probable tokens first."""
+
+    def priority(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is committed earlier."""
+        if turn.prediction.margin is None:
+            raise ValueError("commit by margin: the sampler's views tell no margin; build them with margin=True")
+        return turn.prediction.margin
+
+
+@dataclass(frozen=True)
+class LowestEntropy:
+    """The lowest entropy of the distribution first."""
+
+    def priority(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is committed earlier."""
+        return -turn.prediction.entropy
 
 
 @dataclass(frozen=True)
 class RandomOrder:
     """A new random order in every step (LLaDA's "random remasking")."""
 
-    def priority(self, canvas: Canvas, prediction: Prediction, noise: Noise) -> Tensor:
+    def priority(self, turn: Turn, noise: Noise) -> Tensor:
         """(B, L), higher is committed earlier."""
-        return editable_uniform(canvas, noise, "commit order")
+        return editable_uniform(turn.canvas, noise, "commit order")
 
 
 def editable_uniform(canvas: Canvas, noise: Noise, purpose: str) -> Tensor:

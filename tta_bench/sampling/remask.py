@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.commit import editable_uniform
-from tta_bench.types import Canvas, Prediction
+from tta_bench.sampling.selection import take_highest
+from tta_bench.types import Turn
+
+
+class Remask(Protocol):
+    """A rule that takes back.
+
+    Attributes:
+        uses_constraint: whether violations can change what it takes back.
+    """
+
+    @property
+    def uses_constraint(self) -> bool: ...
+
+    def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
+        """(B, L) bool, among ``turn.remaskable``; ``commits`` (B, L) is what the step commits."""
+        ...
+
+
+class Score(Protocol):
+    """How doubtful committed tokens are.
+
+    Attributes:
+        uses_constraint: whether violations enter the score.
+    """
+
+    @property
+    def uses_constraint(self) -> bool: ...
+
+    def score(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is taken back earlier."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,13 +89,13 @@ class UncertaintyScore:
         """Whether violations enter the score."""
         return self.gamma_violation > 0
 
-    def score(self, canvas: Canvas, prediction: Prediction, violation: Tensor, times: Tensor, noise: Noise) -> Tensor:
-        """(B, L), higher is taken back earlier. ``times`` (B, L) counts earlier remasks of the position."""
+    def score(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is taken back earlier."""
         return (
-            self.alpha_entropy * prediction.entropy
-            + self.beta_disagreement * prediction.disagreement
-            + self.gamma_violation * violation
-            - self.lambda_change * times
+            self.alpha_entropy * turn.prediction.entropy
+            + self.beta_disagreement * turn.prediction.disagreement
+            + self.gamma_violation * turn.violation
+            - self.lambda_change * turn.times_remasked
         )
 
 
@@ -74,14 +105,24 @@ class RandomScore:
 
     uses_constraint: ClassVar[bool] = False
 
-    def score(self, canvas: Canvas, prediction: Prediction, violation: Tensor, times: Tensor, noise: Noise) -> Tensor:
+    def score(self, turn: Turn, noise: Noise) -> Tensor:
         """(B, L), higher is taken back earlier."""
-        return editable_uniform(canvas, noise, "remask")
+        return editable_uniform(turn.canvas, noise, "remask")
 
 
 @dataclass(frozen=True)
-class Remask:
+class TakeBack:
     """Take back the committed tokens with the highest score, within the budget."""
 
-    score: UncertaintyScore | RandomScore
+    score: Score
     budget: Budget
+
+    @property
+    def uses_constraint(self) -> bool:
+        """Whether violations can change what is taken back."""
+        return self.score.uses_constraint
+
+    def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
+        """(B, L) bool."""
+        count = self.budget.count((turn.canvas.committed | commits).sum(dim=1))
+        return take_highest(self.score.score(turn, noise), turn.remaskable, count)

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.commit import Commit
 from tta_bench.sampling.constraints import evaluate_constraint
 from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.freeze import FreezeMemory, FreezeWindow
 from tta_bench.sampling.remask import Remask
-from tta_bench.sampling.schedule import BlockSchedule
-from tta_bench.sampling.selection import take_highest
-from tta_bench.types import Canvas, ConstraintFn, Generation, Prediction, StepInfo
+from tta_bench.sampling.schedule import Blocks, Layout, Schedule, Uniform
+from tta_bench.sampling.vote import Vote
+from tta_bench.types import AnswerFn, Canvas, ConstraintFn, Generation, Place, Prediction, StepInfo, Turn
 
 ENGINE_VERSION = 1
 """Raised whenever a change here or in a component changes what is generated; part of every run id."""
 
 
 class Views(Protocol):
-    """K looks at a canvas, merged."""
+    """K looks at a canvas, merged. ``memory`` is what the last call returned, None in the first."""
 
     @property
     def k(self) -> int: ...
 
-    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Prediction: ...
-
-
-class Commit(Protocol):
-    """The order in which masked positions are committed: higher priority (B, L) first, ties by lowest position."""
-
-    def priority(self, canvas: Canvas, prediction: Prediction, noise: Noise) -> Tensor: ...
+    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: Any) -> tuple[Prediction, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -44,65 +41,86 @@ class Sampler:
 
     Attributes:
         views: how the canvas is looked at.
-        commit: which masked positions come first.
+        commit: which masked positions become tokens.
+        schedule: how many are due, and when a block is done.
         remask: which committed tokens are taken back; None takes none.
         freeze: what may not be taken back for a while; None freezes nothing.
+        vote: chooses among several answers to the same prompt; None takes the decoded canvas.
     """
 
     views: Views
     commit: Commit
+    schedule: Schedule = field(default_factory=Uniform)
     remask: Remask | None = None
     freeze: FreezeWindow | None = None
+    vote: Vote | None = None
 
     @property
     def uses_constraint(self) -> bool:
         """Whether violations can change what is remasked."""
-        return self.remask is not None and self.remask.score.uses_constraint
+        return self.remask is not None and self.remask.uses_constraint
 
 
 def sample(
     denoiser: Denoiser,
     sampler: Sampler,
-    schedule: BlockSchedule,
+    blocks: Blocks,
     tokens: Tensor,
     editable: Tensor,
     *,
     mask_id: int,
     noise: Noise,
+    padding: Tensor | None = None,
     constraint_fn: ConstraintFn | None = None,
+    eos: EosPolicy | None = None,
+    answer_fn: AnswerFn | None = None,
 ) -> Generation:
     """Fill the masks of a batch.
 
     Args:
         denoiser: the model.
         sampler: the strategy.
-        schedule: how many positions are due after each step.
+        blocks: steps and length of a block.
         tokens: (B, L) ids; the editable positions hold ``mask_id``. Not changed.
         editable: (B, L) bool.
         mask_id: id of the mask token.
         noise: random numbers by row.
+        padding: (B, L) bool, True at padding; None where there is none.
         constraint_fn: scores the canvas with the candidates filled in.
+        eos: what becomes of end-of-sequence tokens; None allows them.
+        answer_fn: what a row answers, for samplers that vote; None takes all its token ids.
 
     Returns:
-        The filled sequences, what they cost and every StepInfo.
+        The filled sequences, what they cost and every StepInfo. A row without masks comes back as it is, at no cost.
 
     Raises:
-        ValueError: the schedule does not fit the rows.
+        ValueError: the steps do not fit the rows.
         ModelOutputError: the model returned NaN or infinity.
         ConstraintError: the constraint failed or broke its rules.
+        RuntimeError: the sampler does not come to an end.
     """
     began = time.perf_counter()
-    plan = schedule.plan(editable.sum(dim=1).tolist())
-    quota, reach = plan.quota.to(tokens.device), plan.reach.to(tokens.device)
-    memory = sampler.freeze.init(tokens) if sampler.freeze else None
-    state = State(Canvas(tokens.clone(), editable, 0, schedule.steps, mask_id), torch.zeros_like(tokens), memory)
+    eos = EosPolicy() if eos is None else eos
+    n = sampler.vote.samples if sampler.vote else 1
+    layout = blocks.layout(editable.sum(dim=1).repeat_interleave(n).tolist(), sampler.schedule).to(tokens.device)
+    state = State.start(tokens.repeat_interleave(n, dim=0), editable.repeat_interleave(n, dim=0), layout, sampler, mask_id)
+    if padding is not None:
+        state = replace(state, canvas=replace(state.canvas, padding=padding.repeat_interleave(n, dim=0)))
+    noise = noise if n == 1 else noise.repeated(n)
+    most = 10 * int(editable.sum(dim=1).max()) + 10
     steps: list[StepInfo] = []
     with torch.no_grad(), evaluating(denoiser.model):
-        for i in range(schedule.steps):
-            state, info = advance(state, sampler, denoiser, quota[:, i], reach[:, i], noise, constraint_fn)
+        while bool(state.canvas.editable.any()):
+            if len(steps) >= most and not sampler.schedule.uses_steps:
+                raise RuntimeError(f"the sampler has made {most} steps and is not done: its rules must fill every block")
+            state, info = advance(state, sampler, layout, denoiser, noise, repeated(constraint_fn, n), eos)
             steps.append(info)
-    passes = sum(info.prediction.forward_passes for info in steps)
-    return Generation(state.canvas.tokens, passes, len(steps), steps, time.perf_counter() - began)
+    final = state.canvas.tokens if sampler.vote is None else sampler.vote.choose(state.canvas.tokens, steps, answer_fn)
+    active = [info.canvas.editable.any(dim=1).view(-1, n).sum(dim=1).tolist() for info in steps]
+    row_steps = tuple(sum(counts) for counts in zip(*active, strict=True)) if steps else (0,) * len(tokens)
+    weights = [info.prediction.forward_passes for info in steps]
+    passes = tuple(sum(w * c for w, c in zip(weights, counts, strict=True)) for counts in zip(*active, strict=True))
+    return Generation(final, row_steps, passes or row_steps, len(steps), steps, time.perf_counter() - began)
 
 
 @dataclass(frozen=True)
@@ -111,55 +129,130 @@ class State:
 
     Attributes:
         canvas: the sequences.
+        block: (B,) integers, number of the row's current block.
         times_remasked: (B, L) integers, how often each position was taken back.
-        memory: of the freeze window; None without one.
+        stored: (B, L) confidence of the tokens on the canvas when they were committed; 0 where there are none.
+        previous_commits: (B,) integers, commits of the step before.
+        views: memory of the views.
+        freeze: memory of the freeze window; None without one.
     """
 
     canvas: Canvas
+    block: Tensor
     times_remasked: Tensor
-    memory: FreezeMemory | None
+    stored: Tensor
+    previous_commits: Tensor
+    views: Any
+    freeze: FreezeMemory | None
+
+    @staticmethod
+    def start(tokens: Tensor, editable: Tensor, layout: Layout, sampler: Sampler, mask_id: int) -> State:
+        """Before the first step."""
+        none = torch.zeros_like(layout.count)
+        n_steps = int((layout.count * layout.share).max()) if sampler.schedule.uses_steps else None
+        place = placed(none, none, layout, editable.sum(dim=1))
+        return State(
+            canvas=Canvas(tokens.clone(), editable, 0, n_steps, mask_id, place),
+            block=none,
+            times_remasked=torch.zeros_like(tokens),
+            stored=torch.zeros(tokens.shape, device=tokens.device),
+            previous_commits=none,
+            views=None,
+            freeze=sampler.freeze.init(tokens) if sampler.freeze else None,
+        )
+
+
+def placed(block: Tensor, step: Tensor, layout: Layout, n_editable: Tensor) -> Place:
+    """The place of rows that have spent ``step`` (B,) steps on their block number ``block`` (B,)."""
+    last = (block == layout.count - 1) & (step == layout.share - 1)
+    start = torch.minimum(block * layout.length, n_editable)
+    return Place(start, torch.minimum(start + layout.length, n_editable), step, layout.share, last)
 
 
 def advance(
     state: State,
     sampler: Sampler,
+    layout: Layout,
     denoiser: Denoiser,
-    quota: Tensor,
-    reach: Tensor,
     noise: Noise,
     constraint_fn: ConstraintFn | None,
+    eos: EosPolicy,
 ) -> tuple[State, StepInfo]:
-    """One denoising step: look, commit what is due, take back what is doubtful.
-
-    Args:
-        quota: (B,) positions that are to be committed once the step is done.
-        reach: (B,) only the first so many editable positions may be committed.
-    """
-    canvas, memory, freeze = state.canvas, state.memory, sampler.freeze
+    """One denoising step: look, commit what is due, take back what is doubtful, move on."""
+    canvas, freeze, memory = state.canvas, sampler.freeze, state.freeze
     frozen = torch.zeros_like(canvas.editable)
     if freeze and memory:
         memory = freeze.begin(memory, canvas.step)
         frozen = (memory.until > canvas.step) & canvas.editable
-    prediction = sampler.views.predict(denoiser, canvas, noise)
-    within_reach = canvas.masked & (canvas.editable.cumsum(dim=1) <= reach[:, None])
-    due = quota - canvas.committed.sum(dim=1)
-    commits = take_highest(sampler.commit.priority(canvas, prediction, noise), within_reach, due)
+    prediction, views = sampler.views.predict(denoiser, canvas, noise, state.views)
     violation = evaluate_constraint(constraint_fn, torch.where(canvas.masked, prediction.tokens, canvas.tokens))
-    remasks = torch.zeros_like(commits)
-    if sampler.remask and canvas.step < canvas.n_steps - 1:
-        score = sampler.remask.score.score(canvas, prediction, violation, state.times_remasked, noise)
-        count = sampler.remask.budget.count((canvas.committed | commits).sum(dim=1))
-        remasks = take_highest(score, canvas.committed & ~frozen, count)
+    due = sampler.schedule.due(canvas)
+    turn = Turn(
+        canvas=canvas,
+        prediction=prediction,
+        violation=violation,
+        eligible=eos.hold_back(canvas.masked & canvas.reachable, prediction.tokens, due),
+        due=due,
+        remaskable=canvas.committed & ~frozen & ~canvas.place.last[:, None],
+        times_remasked=state.times_remasked,
+        stored=state.stored,
+        previous_commits=state.previous_commits,
+    )
+    commits = sampler.commit.commits(turn, noise)
+    remasks = sampler.remask.remasks(turn, commits, noise) if sampler.remask else torch.zeros_like(commits)
     tokens = torch.where(commits, prediction.tokens, canvas.tokens).masked_fill(remasks, canvas.mask_id)
     if freeze and memory:
         memory = freeze.end(memory, tokens != canvas.tokens)
     info = StepInfo(canvas, prediction, violation, commits, remasks, frozen, tokens)
-    after = replace(canvas, tokens=tokens, step=canvas.step + 1)
-    return State(after, state.times_remasked + remasks, memory), info
+    after = State(
+        canvas=canvas,
+        block=state.block,
+        times_remasked=state.times_remasked + remasks,
+        stored=torch.where(commits, prediction.confidence, state.stored).masked_fill(remasks, 0),
+        previous_commits=commits.sum(dim=1),
+        views=views,
+        freeze=memory,
+    )
+    return moved_on(after, info, sampler.schedule, layout, eos), info
+
+
+def moved_on(state: State, info: StepInfo, schedule: Schedule, layout: Layout, eos: EosPolicy) -> State:
+    """The state with the canvas after the step: rows that are done with their block in the next, finished rows closed."""
+    canvas, place = info.canvas, info.canvas.place
+    stopped, tokens = eos.stopped(canvas, info.tokens)
+    done = place.step + 1 == place.n_steps
+    if schedule.until_filled:
+        filled = ~((tokens == canvas.mask_id) & canvas.reachable).any(dim=1)
+        if schedule.verifies:
+            filled &= ~(canvas.masked & canvas.reachable).any(dim=1)
+        done |= filled
+    block = state.block + done
+    step = torch.where(done, 0, place.step + 1)
+    finished = stopped | (block >= layout.count)
+    editable = canvas.editable & ~finished[:, None]
+    after = replace(
+        canvas,
+        tokens=tokens,
+        editable=editable,
+        step=canvas.step + 1,
+        place=placed(block, step, layout, canvas.editable.sum(dim=1)),
+    )
+    return replace(state, canvas=after, block=block)
+
+
+def repeated(constraint_fn: ConstraintFn | None, n: int) -> ConstraintFn | None:
+    """The constraint for a batch that holds each row ``n`` times in a row: it sees the rows it knows, n times."""
+    if constraint_fn is None or n == 1:
+        return constraint_fn
+
+    def each(tokens: Tensor) -> Tensor:
+        return torch.stack([constraint_fn(tokens[i::n]) for i in range(n)], dim=1).flatten(0, 1)
+
+    return each
 
 
 @contextmanager
-def evaluating(model: Any) -> Any:
+def evaluating(model: Any) -> Iterator[None]:
     """The model in eval mode; every module gets its own train / eval state back afterwards."""
     if not isinstance(model, torch.nn.Module):
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,16 +14,26 @@ STATISTICS = ("entropy", "disagreement", "mutual_information", "violation", "rem
 """Names of the per-step statistics, in the order of ``step_statistics``."""
 
 
-def step_statistics(steps: Sequence[StepInfo]) -> dict[str, np.ndarray]:
-    """Per-step statistics of each row.
+def step_statistics(steps: Sequence[StepInfo], samples: int = 1) -> dict[str, np.ndarray]:
+    """Per-step statistics of each row, averaged over its ``samples`` where it was decoded several times.
 
     Returns:
         For each name in ``STATISTICS`` an array (S, B): means over the committed positions of entropy (nats),
         disagreement, mutual information (nats) and violation; remasked / committed; frozen / editable; and committed /
-        editable after the step's commits. NaN where nothing was committed yet, or nothing is editable.
+        editable after the step's commits. NaN where nothing was committed yet, or nothing is editable (any more).
     """
+    if not steps:
+        return {name: np.empty((0, 0)) for name in STATISTICS}
     rows = [_of_step(info) for info in steps]
-    return {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in STATISTICS}
+    found = {name: torch.stack([row[name] for row in rows]).cpu().numpy() for name in STATISTICS}
+    return {name: known_mean(values.reshape(len(steps), -1, samples), axis=2) for name, values in found.items()}
+
+
+def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean along an axis of the values that are no NaN; NaN where there are none."""
+    known = ~np.isnan(values)
+    n = known.sum(axis=axis)
+    return np.where(n > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(n, 1), np.nan)
 
 
 def _of_step(info: StepInfo) -> dict[str, Tensor]:
@@ -47,7 +56,7 @@ def _of_step(info: StepInfo) -> dict[str, Tensor]:
 
 def mean_over_rows(values: np.ndarray) -> list[float]:
     """(S, B) to S numbers, rows without a value left out; NaN where no row has one."""
-    return [math.nan if np.isnan(row).all() else float(np.nanmean(row)) for row in values]
+    return [float(value) for value in known_mean(values, axis=1)]
 
 
 def token_logs(steps: Sequence[StepInfo]) -> list[dict[str, object]]:

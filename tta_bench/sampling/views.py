@@ -5,35 +5,167 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.uncertainty import disagreement, draw, entropy, mutual_information, probabilities
+from tta_bench.sampling.uncertainty import (
+    disagreement,
+    draw,
+    entropy,
+    kullback_leibler,
+    margin,
+    mutual_information,
+    probabilities,
+    truncated,
+)
 from tta_bench.types import Canvas, Prediction
 
 
 @dataclass(frozen=True)
 class SingleView:
-    """One look; the candidate is drawn at ``temperature`` (the most probable token at 0), as LLaDA draws it."""
+    """One look; the candidate is drawn at ``temperature`` (the most probable token at 0), as LLaDA draws it.
+
+    Attributes:
+        temperature: of the draw. Confidence and the other measures are untempered.
+        redraw: draw at committed positions too, not only where a token can be committed now.
+        margin: tell the margin as well.
+    """
 
     temperature: float = 0.0
-    k: int = 1
+    redraw: bool = False
+    margin: bool = False
+    k: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_temperature("temperature", self.temperature)
 
-    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Prediction:
+    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Candidates with their untempered probability as confidence."""
         logits = denoiser.logits(canvas)[0]
         p = probabilities(logits)
-        tokens = draw(logits, self.temperature, uniform_at(canvas, noise, 1)[0] if self.temperature else None)
-        zeros = torch.zeros_like(p[:, 0])
-        return merged(canvas, tokens, p, entropy(p), zeros, zeros, denoiser.passes)
+        tokens = drawn(canvas, logits, self.temperature, noise, canvas.editable if self.redraw else canvas.masked)
+        return single(canvas, tokens, p, denoiser.passes, self.margin), None
+
+
+@dataclass(frozen=True)
+class TruncatedView:
+    """One look at softmax(logits / temperature) cut to the nucleus and the top k; confidence is of *that* distribution.
+
+    Attributes:
+        temperature: of the distribution; at 0 it is untempered and the candidate its mode.
+        top_p: size of the nucleus; None leaves it whole.
+        top_k: tokens that stay; None leaves all.
+        margin: tell the margin as well.
+        inclusive: whether the token that crosses ``top_p`` belongs to the nucleus.
+    """
+
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    margin: bool = False
+    inclusive: bool = True
+    k: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_temperature("temperature", self.temperature)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p}: must be a probability, above 0 and at most 1; null leaves it out")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k={self.top_k}: must be at least 1; null leaves it out")
+
+    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
+        """Candidates with their probability in the tempered, truncated distribution as confidence."""
+        logits = truncated(denoiser.logits(canvas)[0], self.temperature, self.top_p, self.top_k, self.inclusive)
+        tokens = drawn(canvas, logits, 1.0 if self.temperature > 0 else 0.0, noise, canvas.masked)
+        return single(canvas, tokens, probabilities(logits), denoiser.passes, self.margin), None
+
+
+@dataclass(frozen=True)
+class DriftMemory:
+    """What ``DriftView`` remembers.
+
+    Attributes:
+        where: (B, L) bool, the M positions that ``p`` tells of.
+        p: their distributions in the step before (M, V).
+        divergences: (n, B, L) of the last steps, newest last, infinite where there was nothing to compare with.
+    """
+
+    where: Tensor
+    p: Tensor
+    divergences: Tensor
+
+
+@dataclass(frozen=True)
+class DriftView:
+    """One look that also tells how far the distribution moved in each of the last ``n`` steps.
+
+    Attributes:
+        temperature: of the draw.
+        n: divergences that must be known, KL(p_t || p_t-1) to KL(p_t-n+1 || p_t-n).
+        across_blocks: compare with steps of the block before as well, from step n - 1 of a block on.
+    """
+
+    temperature: float = 0.0
+    n: int = 2
+    across_blocks: bool = False
+    k: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_temperature("temperature", self.temperature)
+        if self.n < 1:
+            raise ValueError(f"history_length={self.n}: must be at least 1")
+
+    def predict(
+        self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: DriftMemory | None
+    ) -> tuple[Prediction, DriftMemory]:
+        """As ``SingleView``, with ``drift``."""
+        logits = denoiser.logits(canvas)[0]
+        p = probabilities(logits)
+        divergences = torch.full((self.n, *canvas.tokens.shape), torch.inf, dtype=p.dtype, device=p.device)
+        if memory is not None:
+            moved = kullback_leibler(p, memory.p[canvas.editable[memory.where]])
+            newest = divergences[0].masked_scatter(canvas.editable, moved)
+            divergences = torch.cat((memory.divergences[1:], newest[None]))
+        if not self.across_blocks:
+            divergences = divergences.masked_fill((canvas.place.step == 0)[None, :, None], torch.inf)
+        too_early = (canvas.place.step < self.n - 1)[:, None]
+        drift = divergences.amax(dim=0).masked_fill(too_early, torch.inf)
+        tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
+        prediction = replace(single(canvas, tokens, p, denoiser.passes), drift=drift)
+        return prediction, DriftMemory(canvas.editable, p, divergences)
+
+
+@dataclass(frozen=True)
+class ShadowView:
+    """One look with a shadow of the current block: masks that mirror it, each blind to the position it mirrors.
+
+    A committed token of the block is thereby judged by a prediction that could not see it: ``support`` is the shadow's
+    probability of it. Reference: Hong et al., "Wide-In, Narrow-Out", arXiv:2507.18578, section 3.
+    """
+
+    temperature: float = 0.0
+    k: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_temperature("temperature", self.temperature)
+
+    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
+        """As ``SingleView``, with the shadow's opinion as support within the block."""
+        if denoiser.shift_logits:
+            raise ValueError(
+                "shift_logits=True: a shadow stands at the position it mirrors, and a model whose logits are shifted predicts "
+                "the token after it; use a sampler without a shadow block"
+            )
+        logits, shadow = denoiser.with_shadow(canvas)
+        tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
+        prediction = single(canvas, tokens, probabilities(logits), denoiser.passes)
+        judged = probabilities(shadow).gather(1, canvas.tokens[canvas.block][:, None])[:, 0]
+        return replace(prediction, support=prediction.support.masked_scatter(canvas.block, judged)), None
 
 
 @dataclass(frozen=True)
@@ -69,7 +201,7 @@ class TTAViews:
         low, high = self.temperature_range
         return [low + (high - low) * i / (self.k - 1) for i in range(self.k)]
 
-    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Prediction:
+    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Merge the K views of one canvas."""
         views = self._logits(denoiser, canvas, noise)
         uniform = uniform_at(canvas, noise, self.k)
@@ -77,14 +209,15 @@ class TTAViews:
         p = probabilities(views)
         mean = p.mean(dim=0)
         passes = denoiser.passes * len(views)
-        return merged(canvas, mean.argmax(dim=-1), mean, entropy(mean), disagreement(draws), mutual_information(p), passes)
+        return merged(canvas, mean.argmax(dim=-1), mean, disagreement(draws), mutual_information(p), passes), None
 
     def _logits(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Tensor:
         """(1, M, V) where one evaluation serves all views, (K, M, V) with dropout."""
         if self.dropout is None:
             return denoiser.logits(canvas)
-        rows_per_view = [seeds * denoiser.passes for seeds in noise.seeds(canvas.step, "dropout", self.k)]
-        seeds = [seed for view in rows_per_view for seed in view]
+        rows = canvas.editable.any(dim=1).nonzero()[:, 0].tolist()
+        views = [[seeds[row] for row in rows] * denoiser.passes for seeds in noise.seeds(canvas.step, "dropout", self.k)]
+        seeds = [seed for view in views for seed in view]
         with injected_dropout(denoiser.model, self.dropout, seeds):
             return denoiser.logits(canvas, repeats=self.k)
 
@@ -103,24 +236,49 @@ def uniform_at(canvas: Canvas, noise: Noise, k: int) -> Tensor:
     return numbers.to(rank.device)[row, rank].T.contiguous()
 
 
+def drawn(canvas: Canvas, logits: Tensor, temperature: float, noise: Noise, where: Tensor) -> Tensor:
+    """(M,) candidates at the editable positions: draws at ``where`` (B, L) as far as it is reachable, else the argmax.
+
+    Args:
+        canvas: of which M positions are editable.
+        logits: (M, V) at them.
+        temperature: of the draws; at 0 all are the argmax.
+        noise: random numbers by row.
+        where: positions whose candidate may be used now. Nothing else is drawn, or held in float64.
+    """
+    tokens = logits.argmax(dim=-1)
+    if temperature == 0:
+        return tokens
+    wanted = (where & canvas.reachable)[canvas.editable]
+    uniform = uniform_at(canvas, noise, 1)[0]
+    return tokens.masked_scatter(wanted, draw(logits[wanted], temperature, uniform[wanted]))
+
+
+def single(canvas: Canvas, tokens: Tensor, p: Tensor, forward_passes: int, with_margin: bool = False) -> Prediction:
+    """The prediction of one view: candidates (M,) and distributions ``p`` (M, V) at the editable positions."""
+    zeros = torch.zeros_like(p[:, 0])
+    prediction = merged(canvas, tokens, p, zeros, zeros, forward_passes)
+    return replace(prediction, margin=spread(canvas, margin(p))) if with_margin else prediction
+
+
 def merged(
-    canvas: Canvas, tokens: Tensor, p: Tensor, h: Tensor, d: Tensor, information: Tensor, forward_passes: int
+    canvas: Canvas, tokens: Tensor, p: Tensor, disagreement: Tensor, information: Tensor, forward_passes: int
 ) -> Prediction:
-    """A prediction on (B, L) from values at the M editable positions; ``p`` (M, V) gives the confidence of ``tokens``."""
-
-    def spread(values: Tensor) -> Tensor:
-        return torch.zeros(canvas.editable.shape, dtype=values.dtype, device=values.device).masked_scatter(
-            canvas.editable, values
-        )
-
+    """A prediction on (B, L) from values at the M editable positions; ``p`` (M, V) is the mean distribution there."""
     return Prediction(
         tokens=canvas.tokens.masked_scatter(canvas.editable, tokens),
-        confidence=spread(p.gather(1, tokens[:, None])[:, 0]),
-        entropy=spread(h),
-        disagreement=spread(d),
-        mutual_information=spread(information),
+        confidence=spread(canvas, p.gather(1, tokens[:, None])[:, 0]),
+        entropy=spread(canvas, entropy(p)),
+        disagreement=spread(canvas, disagreement),
+        mutual_information=spread(canvas, information),
+        support=spread(canvas, p.gather(1, canvas.tokens[canvas.editable][:, None])[:, 0]),
         forward_passes=forward_passes,
     )
+
+
+def spread(canvas: Canvas, values: Tensor) -> Tensor:
+    """(M,) values at the editable positions as (B, L), zero elsewhere."""
+    return torch.zeros(canvas.editable.shape, dtype=values.dtype, device=values.device).masked_scatter(canvas.editable, values)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import ClassVar, Protocol
@@ -63,6 +63,11 @@ class Task(Protocol):
         ...
 
 
+    def answer(self, problem: Problem, text: str) -> Hashable:
+        """What ``text`` answers: two texts with equal answers are one answer in a vote. Uses the prompt, never the target."""
+        ...
+
+
 class GeneratedTask:
     """Splits by a hash of a problem's key, so no problem can be in two splits, however many are drawn."""
 
@@ -72,6 +77,10 @@ class GeneratedTask:
     def draw(self, rng: random.Random) -> tuple[str, Problem]:
         """Draw (key, problem without id). Problems with equal keys are one problem, and in one split."""
         raise TypeError(f"{type(self).__name__} must define draw(rng)")
+
+    def answer(self, problem: Problem, text: str) -> Hashable:
+        """The text itself."""
+        return text
 
     def stream(self, split: str, seed: int = 0) -> Iterator[Problem]:
         """Problems of ``split``, each key once, in an order that depends on nothing but ``split`` and ``seed``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tta_bench.sampling.commit import RandomOrder
+from tta_bench.sampling.commit import RandomOrder, Scheduled
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.views import SingleView
 
@@ -16,4 +16,4 @@ def random(*, temperature: float = 0.0) -> Sampler:
     Reference:
         Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, algorithm 4.
     """
-    return Sampler(views=SingleView(temperature=temperature), commit=RandomOrder())
+    return Sampler(views=SingleView(temperature=temperature), commit=Scheduled(RandomOrder()))

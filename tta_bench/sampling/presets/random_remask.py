@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tta_bench.sampling.commit import MostConfident
+from tta_bench.sampling.commit import MostConfident, Scheduled
 from tta_bench.sampling.freeze import FreezeWindow
-from tta_bench.sampling.remask import Budget, RandomScore, Remask
+from tta_bench.sampling.remask import Budget, RandomScore, TakeBack
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.views import SingleView
 
@@ -32,7 +32,7 @@ def random_remask(
     """
     return Sampler(
         views=SingleView(temperature=temperature),
-        commit=MostConfident(),
-        remask=Remask(RandomScore(), Budget(remask_top_k, remask_top_pct)),
+        commit=Scheduled(MostConfident()),
+        remask=TakeBack(RandomScore(), Budget(remask_top_k, remask_top_pct)),
         freeze=FreezeWindow(freeze_window, freeze_threshold, freeze_duration),
     )

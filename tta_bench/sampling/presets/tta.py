@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tta_bench.sampling.commit import MostConfident
+from tta_bench.sampling.commit import MostConfident, Scheduled
 from tta_bench.sampling.freeze import FreezeWindow
-from tta_bench.sampling.remask import Budget, Remask, UncertaintyScore
+from tta_bench.sampling.remask import Budget, TakeBack, UncertaintyScore
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.views import TTAViews
 
@@ -55,8 +55,8 @@ def tta(
     low, high = tta_temperature_range
     return Sampler(
         views=TTAViews(k=tta_k, temperature_range=(low, high), temperature=temperature, dropout=dropout),
-        commit=MostConfident(),
-        remask=Remask(
+        commit=Scheduled(MostConfident()),
+        remask=TakeBack(
             UncertaintyScore(alpha_entropy, beta_disagreement, gamma_violation, lambda_change),
             Budget(remask_top_k, remask_top_pct),
         ),

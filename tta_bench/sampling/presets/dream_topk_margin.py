@@ -1,0 +1,37 @@
+"""Dream's margin order: what is furthest from its runner-up first."""
+
+from __future__ import annotations
+
+from tta_bench.sampling.commit import LargestMargin
+from tta_bench.sampling.dream import dream
+from tta_bench.sampling.sampler import Sampler
+
+
+def dream_topk_margin(
+    *,
+    alg_temp: float = 0.0,
+    temperature: float = 0.0,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    eps: float = 1e-3,
+) -> Sampler:
+    """Commit int(m (1 - s / t)) of the m masked positions in a step from time t to s, the largest p1 - p2 first; all in the last.
+
+    Times fall from 1 to ``eps`` in equal steps over the block (Dream decodes in one block: ``block_length=None``).
+
+    Cost: one forward pass a step. Dream's logits are shifted; its model declares so (``shift_logits``).
+
+    Args:
+        alg_temp: temperature of the choice of positions; 0 takes the best, above it they are drawn without replacement from
+            softmax(margin / alg_temp).
+        temperature: of the distribution that candidates are drawn from; 0 takes the most probable token. Margin is that of
+            the tempered, truncated distribution.
+        top_p: size of the nucleus; None leaves it whole.
+        top_k: tokens that stay; None leaves all.
+        eps: the last time of the schedule.
+
+    Reference:
+        Ye et al., "Dream 7B: Diffusion Large Language Models", arXiv:2508.15487, and its published ``diffusion_generate``.
+        The order: Kim et al., "Train for the Worst, Plan for the Best", arXiv:2502.06768.
+    """
+    return dream(LargestMargin(), alg_temp=alg_temp, temperature=temperature, top_p=top_p, top_k=top_k, eps=eps, margin=True)

@@ -1,0 +1,44 @@
+"""ReMDM with a loop: draft, correct at a constant number of tokens, finish."""
+
+from __future__ import annotations
+
+from tta_bench.sampling.remdm import Looped, Posterior
+from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.views import TruncatedView
+
+
+def remdm_loop(
+    *,
+    eta: float = 0.02,
+    t_on: float = 0.55,
+    t_off: float = 0.05,
+    alpha_on: float = 0.9,
+    temperature: float = 1.0,
+    top_p: float | None = 0.9,
+    reference_quirks: bool = False,
+) -> Sampler:
+    """Every position decides for itself. From time t to s, with alpha = 1 - t:
+
+    a committed token is masked again with probability sigma, a masked position is committed with probability
+    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t), and sigma = min(eta, sigma_max) in the loop, t_off < t <= t_on, where alpha stays at alpha_on; before and after it
+    sigma is 0 and alpha rises to alpha_on and from it.
+
+    Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left.
+
+    Cost: one forward pass a step.
+
+    Args:
+        eta: sigma in the loop.
+        t_on: time at which the loop starts.
+        t_off: time at which it ends.
+        alpha_on: share of tokens that are not masked during the loop.
+        temperature: of the distribution that candidates are drawn from; 0 takes the most probable token.
+        top_p: size of the nucleus; None leaves it whole.
+        reference_quirks: the token that crosses ``top_p`` does not belong to the nucleus, as in the reference code.
+
+    Reference:
+        Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4 (loop).
+    """
+    rule = Posterior(Looped(eta, t_on, t_off, alpha_on))
+    views = TruncatedView(temperature, top_p, inclusive=not reference_quirks)
+    return Sampler(views=views, commit=rule, remask=rule)
