@@ -111,7 +111,9 @@ def on_drawn_inputs(check: Callable[[AnySampler, Shape, int, Mapping[str, Any]],
     """A check that runs on ``EXAMPLES`` drawn shapes and seeds, the same every time."""
 
     def run(sampler: AnySampler, **parameters: Any) -> None:
-        @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        )
         @given(shape=shapes(), seed=st.integers(0, 5))
         def trial(shape: Shape, seed: int) -> None:
             check(sampler, shape, seed, parameters)
@@ -129,10 +131,8 @@ def require(condition: bool, message: str) -> None:
 
 
 @on_drawn_inputs
-def fills_the_masks_and_nothing_else(
-    sampler: AnySampler, shape: Shape, seed: int, parameters: Mapping[str, Any]
-) -> None:
-    """The prompt stays, no mask is left, none is emitted, commits and remasks of a step are disjoint, inputs are not changed."""
+def fills_the_masks_and_nothing_else(sampler: AnySampler, shape: Shape, seed: int, parameters: Mapping[str, Any]) -> None:
+    """The prompt stays, no mask is left or emitted, commits and remasks of a step are disjoint, inputs are not changed."""
     before = shape.prompt.clone()
     tokens, logs = generate(TinyDenoiser(), sampler=sampler, seed=seed, **shape.arguments, **parameters)
     fixed = before != MASK_ID
@@ -197,9 +197,7 @@ def decodes_a_padded_row_as_it_would_unpadded(
         return
     steps = shape.steps * (1 if shape.block_length is None else shape.gen_length + width)
     arguments = shape.arguments | {"steps": steps, "block_length": None}
-    together, _ = generate(
-        TinyDenoiser(), sampler=sampler, seed=seed, attention_mask=mask, **arguments, **parameters
-    )
+    together, _ = generate(TinyDenoiser(), sampler=sampler, seed=seed, attention_mask=mask, **arguments, **parameters)
     bare = [shape.prompt[i : i + 1, pad:] for i, pad in enumerate(pads)]
     for row, prompt in enumerate(bare):
         if any(torch.equal(prompt, earlier) for earlier in bare[:row]):
@@ -216,9 +214,7 @@ def keeps_to_every_eos_policy(sampler: AnySampler, shape: Shape, seed: int, para
     """No mask is left under any policy; stopping early costs no more."""
     passes = {}
     for policy in POLICIES:
-        tokens, logs = generate(
-            TinyDenoiser(), sampler=sampler, seed=seed, eos_policy=policy, **shape.arguments, **parameters
-        )
+        tokens, logs = generate(TinyDenoiser(), sampler=sampler, seed=seed, eos_policy=policy, **shape.arguments, **parameters)
         require(not bool((tokens == MASK_ID).any()), f"eos_policy={policy}: masks are left")
         passes[policy] = logs["forward_passes_per_row"]
     saved = [stop <= allow for stop, allow in zip(passes["stop"], passes["allow"], strict=True)]
@@ -235,7 +231,7 @@ def handles_edge_cases(sampler: AnySampler, **parameters: Any) -> None:
     def constant(logits: Tensor) -> Callable[..., SimpleNamespace]:
         """A model that answers every position with the same logits (V,)."""
 
-        def model(input_ids: Tensor, attention_mask: Any = None, position_ids: Any = None) -> SimpleNamespace:
+        def model(input_ids: Tensor, **_: Tensor) -> SimpleNamespace:
             return SimpleNamespace(logits=logits.expand(*input_ids.shape, -1).clone())
 
         return model
@@ -251,7 +247,9 @@ def handles_edge_cases(sampler: AnySampler, **parameters: Any) -> None:
     tokens, _ = run(TinyDenoiser(), torch.zeros(1, 0, dtype=torch.int64), steps=2, gen_length=3)
     require(tokens.shape == (1, 3), "a prompt without tokens: wrong shape")
     tokens, logs = run(TinyDenoiser(), prompt, steps=2, gen_length=0)
-    require(torch.equal(tokens, prompt) and logs["forward_passes"] == 0, "nothing to fill: the prompt is not given back as it is")
+    require(
+        torch.equal(tokens, prompt) and logs["forward_passes"] == 0, "nothing to fill: the prompt is not given back as it is"
+    )
     tokens, _ = run(constant(torch.zeros(VOCABULARY)), prompt, steps=3, gen_length=6)
     require(not bool((tokens == MASK_ID).any()), "ties everywhere: masks are left")
     only = torch.full((VOCABULARY,), -torch.inf)

@@ -18,7 +18,7 @@ AnswerFn: TypeAlias = "Callable[[int, list[int]], Hashable]"
 
 @dataclass(frozen=True)
 class Place:
-    """Where each row stands in its blocks. A block is a run of consecutive *editable* positions. All are (B,) integers but ``last``.
+    """Where each row stands in its blocks, (B,) each. A block is a run of consecutive *editable* positions.
 
     Attributes:
         start, end: the current block holds the editable positions number ``start`` to ``end - 1`` of the row.

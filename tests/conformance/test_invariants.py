@@ -33,7 +33,9 @@ def test_it_draws_for_every_seed_and_row(name: str) -> None:
     testing.draws_for_every_seed_and_row(name, **DRAWS.get(name, {"temperature": 1.0}))
 
 
-@pytest.mark.parametrize("name", [n for n in SAMPLERS if "temperature" in catalog.entry("sampler", n).parameters and n != "tta"])
+@pytest.mark.parametrize(
+    "name", [n for n in SAMPLERS if "temperature" in catalog.entry("sampler", n).parameters and n != "tta"]
+)
 def test_conformance_at_temperature_1(name: str) -> None:
     for check in (testing.fills_the_masks_and_nothing_else, testing.decodes_a_row_as_it_would_alone):
         check(name, temperature=1.0)

@@ -42,7 +42,9 @@ def test_trajectories(toy: ToyDenoiser, case: dict) -> None:
     assert logs["forward_passes"] == case["nfe"] * (2 if case["params"].get("cfg_scale") else 1)
 
 
-@pytest.mark.parametrize(("sampler", "quirk"), [("factor", "the last rank commits although it fails"), ("klass", "old blocks count")])
+@pytest.mark.parametrize(
+    ("sampler", "quirk"), [("factor", "the last rank commits although it fails"), ("klass", "old blocks count")]
+)
 def test_the_quirks_are_what_the_references_differ_by(toy: ToyDenoiser, sampler: str, quirk: str) -> None:
     cases = [case for case in CASES if case["sampler"] == sampler]
     same = [decode(toy, case, reference_quirks=False)[1]["canvases"] for case in cases]

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from tta_bench.rng import Noise, keys_of_prompts
 from tta_bench.sampling.freeze import FreezeWindow
-from tta_bench.sampling.remask import Budget
 from tta_bench.sampling.presets.klass import Share
 from tta_bench.sampling.presets.remdm_topk import DraftLoopFinish
+from tta_bench.sampling.remask import Budget
 from tta_bench.sampling.schedule import Blocks, Linear, Open, Schedule, Timed, Uniform
 from tta_bench.sampling.selection import take_highest
 from tta_bench.types import Canvas, Place
-
 
 MASK = 96
 

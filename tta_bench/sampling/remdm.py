@@ -65,7 +65,7 @@ class Posterior:
         return turn.remaskable & turn.canvas.block & (editable_uniform(turn.canvas, noise, "remask") < sigma)
 
     def _rates(self, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
-        t, s = (time.double()[:, None] for time in times(turn.canvas, 0.0))
+        t, s = (time[:, None] for time in times(turn.canvas, 0.0, torch.float64))
         alpha_t, alpha_s = self.remasking.alpha(t), self.remasking.alpha(s)
         return alpha_t, alpha_s, self.remasking.sigma(turn, t, sigma_max(alpha_t, alpha_s))
 

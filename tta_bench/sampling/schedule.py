@@ -57,7 +57,8 @@ class Layout:
 class Blocks:
     """Semi-autoregressive blocks of ``block_length`` consecutive *editable* positions; None makes one block of the canvas.
 
-    Every block of a row gets the same number of steps; None will do for samplers that count none. Reference: Nie et al., arXiv:2502.09992, section 2.4.
+    Every block of a row gets the same number of steps; None will do for samplers that count none. Reference: Nie et al.,
+    arXiv:2502.09992, section 2.4.
     """
 
     steps: int | None
@@ -153,7 +154,7 @@ class Timed:
             raise ValueError(f"eps={self.end}: must lie between 0 and 1")
 
     def share(self, canvas: Canvas) -> Tensor:
-        """(B,) float32: 1 - s / t, and 1 in a block's last step."""
+        """(B,): 1 - s / t, and 1 in a block's last step; in float32, as Dream computes it."""
         t, s = times(canvas, self.end)
         return torch.where(canvas.place.step + 1 == canvas.place.n_steps, 1.0, 1 - s / t)
 
@@ -181,9 +182,9 @@ class Open:
         return (canvas.masked & canvas.reachable).any(dim=1).long()
 
 
-def times(canvas: Canvas, end: float) -> tuple[Tensor, Tensor]:
-    """The times t before and s after the step, (B,) float32 each, on a grid from 1 to ``end`` over the block's steps."""
+def times(canvas: Canvas, end: float, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """The times t before and s after the step, (B,) each, on a grid from 1 to ``end`` over the block's steps."""
     place = canvas.place
     pairs = zip(place.step.tolist(), place.n_steps.tolist(), strict=True)
-    grid = torch.stack([torch.linspace(1, end, n + 1)[i : i + 2] for i, n in pairs]).to(place.step.device)
+    grid = torch.stack([torch.linspace(1, end, n + 1, dtype=dtype)[i : i + 2] for i, n in pairs]).to(place.step.device)
     return grid[:, 0], grid[:, 1]

@@ -204,12 +204,14 @@ class TTAViews:
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Merge the K views of one canvas."""
         views = self._logits(denoiser, canvas, noise)
-        uniform = uniform_at(canvas, noise, self.k)
-        draws = torch.stack([draw(views[i % len(views)], t, uniform[i]) for i, t in enumerate(self.temperatures)])
         p = probabilities(views)
         mean = p.mean(dim=0)
+        judged = canvas.reachable[canvas.editable]
+        uniform = uniform_at(canvas, noise, self.k)[:, judged]
+        draws = [draw(views[i % len(views)][judged], t, uniform[i]) for i, t in enumerate(self.temperatures)]
+        spread_of_draws = torch.zeros_like(mean[:, 0]).masked_scatter(judged, disagreement(torch.stack(draws)).to(mean.dtype))
         passes = denoiser.passes * len(views)
-        return merged(canvas, mean.argmax(dim=-1), mean, disagreement(draws), mutual_information(p), passes), None
+        return merged(canvas, mean.argmax(dim=-1), mean, spread_of_draws, mutual_information(p), passes), None
 
     def _logits(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Tensor:
         """(1, M, V) where one evaluation serves all views, (K, M, V) with dropout."""

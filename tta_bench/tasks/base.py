@@ -62,7 +62,6 @@ class Task(Protocol):
         """How much each character of ``text`` breaks the task's rules, >= 0. Uses the prompt, never the target."""
         ...
 
-
     def answer(self, problem: Problem, text: str) -> Hashable:
         """What ``text`` answers: two texts with equal answers are one answer in a vote. Uses the prompt, never the target."""
         ...

@@ -15,17 +15,18 @@ def dream_entropy(
     top_k: int | None = None,
     eps: float = 1e-3,
 ) -> Sampler:
-    """Commit int(m (1 - s / t)) of the m masked positions in a step from time t to s, the lowest entropy first; all in the last.
+    """Commit int(m (1 - s / t)) of m masked positions in a step from time t to s, the lowest entropy first.
 
-    Times fall from 1 to ``eps`` in equal steps over the block (Dream decodes in one block: ``block_length=None``).
+    The last step commits all. Times fall from 1 to ``eps`` in equal steps over the block (Dream:
+    ``block_length=None``).
 
     Cost: one forward pass a step. Dream's logits are shifted; its model declares so (``shift_logits``).
 
     Args:
         alg_temp: temperature of the choice of positions; 0 takes the best, above it they are drawn without replacement from
             softmax(negative entropy / alg_temp).
-        temperature: of the distribution that candidates are drawn from; 0 takes the most probable token. Negative entropy is that of
-            the tempered, truncated distribution.
+        temperature: of the distribution that candidates are drawn from; 0 takes the most probable token. All
+            measures are of the tempered, truncated distribution.
         top_p: size of the nucleus; None leaves it whole.
         top_k: tokens that stay; None leaves all.
         eps: the last time of the schedule.

@@ -14,10 +14,10 @@ def remdm_cap(
     top_p: float | None = 0.9,
     reference_quirks: bool = False,
 ) -> Sampler:
-    """Every position decides for itself. From time t to s, with alpha = 1 - t:
+    """Every position decides for itself in a step from time t to s, with alpha = 1 - t.
 
-    a committed token is masked again with probability sigma, a masked position is committed with probability
-    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t), and sigma = min(eta, sigma_max), sigma_max = min(1, (1 - alpha_s) / alpha_t).
+    A committed token is masked again with probability sigma, a masked position is committed with probability
+    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t). sigma = min(eta, sigma_max), sigma_max = min(1, (1 - alpha_s) / alpha_t).
 
     Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left.
 
@@ -30,7 +30,8 @@ def remdm_cap(
         reference_quirks: the token that crosses ``top_p`` does not belong to the nucleus, as in the reference code.
 
     Reference:
-        Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4 (max-capped).
+        Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307,
+        section 4 (max-capped).
     """
     rule = Posterior(Capped(eta))
     views = TruncatedView(temperature, top_p, inclusive=not reference_quirks)

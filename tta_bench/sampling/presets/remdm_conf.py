@@ -13,10 +13,11 @@ def remdm_conf(
     top_p: float | None = 0.9,
     reference_quirks: bool = False,
 ) -> Sampler:
-    """Every position decides for itself. From time t to s, with alpha = 1 - t:
+    """Every position decides for itself in a step from time t to s, with alpha = 1 - t.
 
-    a committed token is masked again with probability sigma, a masked position is committed with probability
-    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t), and sigma_i = softmax(-confidence at commit)_i sigma_max over the committed tokens, sigma_max = min(1, (1 - alpha_s) / alpha_t).
+    A committed token is masked again with probability sigma_i, a masked position is committed with probability
+    (alpha_s - (1 - sigma_i) alpha_t) / (1 - alpha_t). sigma_i = softmax(-confidence at commit)_i sigma_max
+    over the committed tokens, sigma_max = min(1, (1 - alpha_s) / alpha_t); at masked positions it is 0.
 
     Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left.
 
@@ -28,7 +29,8 @@ def remdm_conf(
         reference_quirks: the token that crosses ``top_p`` does not belong to the nucleus, as in the reference code.
 
     Reference:
-        Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4 (confidence-based).
+        Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307,
+        section 4 (confidence-based).
     """
     rule = Posterior(ByConfidence())
     views = TruncatedView(temperature, top_p, inclusive=not reference_quirks)

@@ -17,11 +17,12 @@ def remdm_loop(
     top_p: float | None = 0.9,
     reference_quirks: bool = False,
 ) -> Sampler:
-    """Every position decides for itself. From time t to s, with alpha = 1 - t:
+    """Every position decides for itself in a step from time t to s, with alpha_t the share of tokens not masked.
 
-    a committed token is masked again with probability sigma, a masked position is committed with probability
-    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t), and sigma = min(eta, sigma_max) in the loop, t_off < t <= t_on, where alpha stays at alpha_on; before and after it
-    sigma is 0 and alpha rises to alpha_on and from it.
+    A committed token is masked again with probability sigma, a masked position is committed with probability
+    (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t). In the loop, t_off < t <= t_on, alpha stays at
+    alpha_on and sigma = min(eta, sigma_max), sigma_max = (1 - alpha_s) / alpha_t. Before it alpha rises linearly to alpha_on,
+    after it to 1, and sigma is 0.
 
     Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left.
 
@@ -37,7 +38,8 @@ def remdm_loop(
         reference_quirks: the token that crosses ``top_p`` does not belong to the nucleus, as in the reference code.
 
     Reference:
-        Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4 (loop).
+        Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307,
+        section 4 (loop).
     """
     rule = Posterior(Looped(eta, t_on, t_off, alpha_on))
     views = TruncatedView(temperature, top_p, inclusive=not reference_quirks)

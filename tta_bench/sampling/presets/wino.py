@@ -76,6 +76,4 @@ def wino(*, threshold: float = 0.6, threshold_back: float = 0.9, temperature: fl
     Reference:
         Hong et al., "Wide-In, Narrow-Out: Revokable Decoding for Efficient and Effective DLLMs", arXiv:2507.18578, algorithm 1.
     """
-    return Sampler(
-        views=ShadowView(temperature), commit=WideIn(threshold), schedule=Open(), remask=NarrowOut(threshold_back)
-    )
+    return Sampler(views=ShadowView(temperature), commit=WideIn(threshold), schedule=Open(), remask=NarrowOut(threshold_back))
