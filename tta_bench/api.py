@@ -73,7 +73,8 @@ def generate(
         **sampler_parameters: parameters of the named sampler.
 
     Returns:
-        tokens (B, P + gen_length), and logs: ``total_steps``; ``nfe`` = total_steps x views; ``forward_passes`` (model
+        tokens (B, P + gen_length), and logs: ``total_steps``; ``nfe`` = total_steps x views (x samples, where
+        a sampler decodes several times); ``forward_passes`` (model
         evaluations really made, per sequence: the mean over rows, which differ where rows end at different times) and
         ``forward_passes_per_row``; ``model_calls``; ``tta_stats`` (a list of total_steps floats for each of
         avg_entropy_per_step, avg_disagreement_per_step, avg_mutual_information_per_step, avg_violation_per_step,
@@ -146,7 +147,7 @@ def make_logs(generation: Generation, sampler: Sampler) -> Logs:
     }
     return {
         "total_steps": len(generation.steps),
-        "nfe": len(generation.steps) * sampler.views.k,
+        "nfe": len(generation.steps) * sampler.views.k * (sampler.vote.samples if sampler.vote else 1),
         "forward_passes": int(passes) if passes.is_integer() else passes,
         "forward_passes_per_row": list(generation.forward_passes),
         "model_calls": generation.model_calls,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class Agreement:
 
 
 def agreement(
-    joint: Joint, sampler: str, n_samples: int, *, steps: int | None = None, seed: int = 0, **parameters: object
+    joint: Joint, sampler: str, n_samples: int, *, steps: int | None = None, seed: int = 0, **parameters: Any
 ) -> Agreement:
     """Decode ``n_samples`` sequences and compare their frequencies with the joint; ``steps`` None decodes one at a time."""
     tokens, _ = tta_bench.generate(

@@ -32,7 +32,7 @@ class SingleView:
 
     Attributes:
         temperature: of the draw. Confidence and the other measures are untempered.
-        redraw: draw at committed positions too, not only where a token can be committed now.
+        redraw: draw at the committed positions of the current block too, not only where a token can be committed now.
         margin: tell the margin as well.
     """
 
@@ -48,7 +48,7 @@ class SingleView:
         """Candidates with their untempered probability as confidence."""
         logits = denoiser.logits(canvas)[0]
         p = probabilities(logits)
-        tokens = drawn(canvas, logits, self.temperature, noise, canvas.editable if self.redraw else canvas.masked)
+        tokens = drawn(canvas, logits, self.temperature, noise, canvas.block if self.redraw else canvas.masked)
         return single(canvas, tokens, p, denoiser.passes, self.margin), None
 
 
