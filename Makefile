@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint figures train clean
+.PHONY: demo test test-slow lint figures docs train clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ lint: $(INSTALLED)
 
 figures: $(INSTALLED)
 	$(BIN)/tta-bench run experiment=demo report_dir=experiments/demo/report
+
+docs: $(INSTALLED)
+	$(BIN)/python -m docs.generate
 
 train: $(INSTALLED)
 	$(BIN)/python -m experiments.train_mini.train

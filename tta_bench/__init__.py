@@ -24,7 +24,7 @@ _HOMES = {
     "load": "tta_bench.models.loading",
     "ConstraintError": "tta_bench.sampling.constraints",
 }
-_PACKAGES = ("analysis", "models", "runner", "sampling", "tasks")
+_PACKAGES = ("analysis", "models", "runner", "sampling", "tasks", "testing")
 __all__ = [
     "ConstraintError",
     "LLaDAConfig",

@@ -65,7 +65,7 @@ def generate(
         constraint_fn: token ids (B, P + gen_length) -> violations of that shape, float, >= 0.
         answer_fn: row number and token ids of the row -> its answer, for samplers that vote; None takes the generated ids up
             to the first that ends the sequence.
-        dtype: in which logits are scored, for instance float32; None keeps the model's (at least float32).
+        dtype: in which logits are guided and scored; None keeps the model's, at least float32.
         reference_quirks: do as the published code does where it differs from its paper; samplers without such a difference
             (all that have no such parameter) are not changed by it.
         record_canvases: keep the generated region as it went into each model call.
@@ -79,7 +79,8 @@ def generate(
         ``forward_passes_per_row``; ``model_calls``; ``tta_stats`` (a list of total_steps floats for each of
         avg_entropy_per_step, avg_disagreement_per_step, avg_mutual_information_per_step, avg_violation_per_step,
         remask_ratio_per_step, frozen_ratio_per_step); ``token_logs``; ``seconds``; ``seed``; and ``canvases`` if asked for.
-        A row without masks comes back as it is, at no cost.
+        A row without masks comes back as it is, at no cost. Where a sampler decodes every prompt several times, the rows in
+        ``token_logs`` and ``canvases`` are its decodings, those of a prompt next to each other.
 
     Raises:
         ValueError: an argument is out of range; the message names it and the rule.

@@ -28,10 +28,11 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
 DIR is a report folder, or an output folder (default: outputs). Some keys, with their defaults:
 
   task=sudoku             sudoku, listops, arithmetic, json
-  sampler=tta             tta, random_remask, low_confidence, random (parameters: sampler.tta_k=5 ...)
+  sampler=tta             {samplers}
+                          (parameters: sampler.tta_k=5 ...; what they do: docs/samplers.md)
   baseline=low_confidence any sampler
-  steps=8                 denoising steps of both; sweep it to compare whole curves
-  n_problems=100 split=dev replicates=1 seed=0 constraint=none output_dir=outputs name=default
+  steps=8                 denoising steps of all samplers that use them; sweep it to compare whole curves
+  n_problems=100 split=dev replicates=1 seed=0 eos_policy=allow constraint=none output_dir=outputs name=default
 
   tta-bench run --cfg job                 every key with its value
   tta-bench run --info defaults-tree      where each comes from
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP)
+        print(help_text())
         return 0
     if words[0] == "--version":
         from tta_bench import __version__
@@ -58,13 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return refuse(unknown("command", command, COMMANDS))
     if rest and rest[0] in ("-h", "--help"):
-        print(HELP)
+        print(help_text())
         return 0
     try:
         return run(rest) if command == "run" else analyze(rest)
     except KeyboardInterrupt:
         print(f"\ninterrupted; nothing finished is lost. Go on with: tta-bench {' '.join(words)}", file=sys.stderr)
         return INTERRUPTED
+
+
+def help_text() -> str:
+    """The help, with the names of the samplers."""
+    import textwrap
+
+    from tta_bench import catalog
+
+    names = textwrap.wrap(", ".join(catalog.names("sampler")), width=94)
+    return HELP.replace("{samplers}", ("\n" + " " * 26).join(names))
 
 
 def grouped(word: str) -> str:

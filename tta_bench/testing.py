@@ -188,25 +188,29 @@ def decodes_a_row_as_it_would_alone(sampler: AnySampler, shape: Shape, seed: int
 def decodes_a_padded_row_as_it_would_unpadded(
     sampler: AnySampler, shape: Shape, seed: int, parameters: Mapping[str, Any]
 ) -> None:
-    """Padding to the left of a prompt changes nothing."""
-    width = shape.prompt.shape[1]
-    pads = [row % (width + 1) for row in range(len(shape.prompt))]
-    mask = torch.tensor([[int(i >= pad) for i in range(width)] for pad in pads]).reshape(len(pads), width)
-    lengths = {int((mask[i] * (shape.prompt[i] == MASK_ID)).sum()) for i in range(len(pads))}
-    if len(lengths) > 1:  # a hole under the padding: rows with other numbers of blocks share no number of steps
-        return
-    steps = shape.steps * (1 if shape.block_length is None else shape.gen_length + width)
-    arguments = shape.arguments | {"steps": steps, "block_length": None}
-    together, _ = generate(TinyDenoiser(), sampler=sampler, seed=seed, attention_mask=mask, **arguments, **parameters)
-    bare = [shape.prompt[i : i + 1, pad:] for i, pad in enumerate(pads)]
-    for row, prompt in enumerate(bare):
-        if any(torch.equal(prompt, earlier) for earlier in bare[:row]):
+    """Padding to the left of a prompt changes nothing, with guidance and with shifted logits either."""
+    longest = len(shape.prompt) - 1
+    bare = [
+        torch.tensor([[(3 * row + i) % 5 for i in range(longest - row)] + shape.prompt[row].tolist()])
+        for row in range(len(shape.prompt))
+    ]
+    bare = [prompt.reshape(1, -1).long() for prompt in bare]
+    padded = torch.cat([F.pad(prompt, (row, 0), value=EOS_ID) for row, prompt in enumerate(bare)])
+    mask = torch.tensor([[int(i >= row) for i in range(padded.shape[1])] for row in range(len(bare))]).reshape(padded.shape)
+    for cfg_scale, shift_logits in ((0.0, False), (0.5, False), (0.0, True)):
+        options = {"seed": seed, "cfg_scale": cfg_scale, "shift_logits": shift_logits, **parameters}
+        arguments = shape.arguments | {"sampler": sampler}
+        try:
+            together, _ = generate(TinyDenoiser(), **(arguments | {"prompt": padded}), attention_mask=mask, **options)
+        except ValueError as error:
+            require(shift_logits and "shift_logits" in str(error), f"refused without a reason: {error}")
             continue
-        alone, _ = generate(TinyDenoiser(), sampler=sampler, seed=seed, **(arguments | {"prompt": prompt}), **parameters)
-        require(
-            torch.equal(alone[0], together[row, pads[row] :]),
-            f"row {row} unpadded is {alone[0]}, with {pads[row]} pads {together[row, pads[row] :]}",
-        )
+        for row, prompt in enumerate(bare):
+            alone, _ = generate(TinyDenoiser(), **(arguments | {"prompt": prompt}), **options)
+            require(
+                torch.equal(alone[0], together[row, row:]),
+                f"row {row} unpadded is {alone[0]}, with {row} pads {together[row, row:]}",
+            )
 
 
 @on_drawn_inputs

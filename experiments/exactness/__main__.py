@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.exactness.joint import Joint, agreement
 
-N_SAMPLES = 40_000
+N_SAMPLES = 200_000
 CASES: tuple[tuple[str, str, int | None], ...] = (
     ("random", "one at a time", None),
     ("entropy", "one at a time", None),

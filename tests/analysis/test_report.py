@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tta_bench.analysis import figures
-from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, common_problems, load_study
+from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, alike, common_problems, load_study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
 from tta_bench.analysis.summary import COLUMNS, summarize
@@ -71,6 +71,21 @@ def test_latex_is_escaped_and_balanced(study: Study) -> None:
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {7}
     assert r"50 \% of $\pm$2 points" in table
+
+
+def test_a_sampler_without_steps_shows_none_and_is_paired(study: Study, tmp_path: Path) -> None:
+    baseline = study.pairs[0].baseline
+    free = make_run("free", {"name": "threshold"}, baseline.records["score"].to_numpy())
+    free = Run("free", {**free.config, "steps": None}, free.records)
+    assert alike(free, baseline)
+    assert not alike(Run("x", {**free.config, "task": {"name": "other"}}, free.records), baseline)
+    report = write_report(Study("s", (Pair(baseline, free),), 60, 1), tmp_path, TestPlan())
+    assert report.summary["settings"].tolist() == ["steps=4", ""]
+
+
+def test_ticks_are_the_passes_where_they_are_few_and_whole_else_powers_of_two() -> None:
+    assert figures.pass_ticks(pd.Series([4, 8, 8, 12.0])) == [4, 8, 12]
+    assert figures.pass_ticks(pd.Series([1.6, 8, 21.5])) == [1, 2, 4, 8, 16, 32]
 
 
 def test_accuracy_figure_draws_the_scores(study: Study) -> None:

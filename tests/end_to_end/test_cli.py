@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tta_bench import cli
+from tta_bench import catalog, cli
 from tta_bench.analysis.summary import TIMING_COLUMNS
 
 
@@ -41,6 +41,12 @@ BAD = [
     (["steps=5", "block_length=8"], "steps=5: must be divisible by the number of blocks, 3"),
     (["steps=0"], "steps=0: must be a whole number, at least 1"),
     (["steps=4.5"], "steps=4.5: must be a whole number"),
+    (["eos_policy=end"], "eos_policy=end: must be one of allow, forbid, stop"),
+    (["sampler=threshold", "sampler.threshold=2"], "threshold=2.0: must be a probability"),
+    (["sampler=dream_entropy", "sampler.top_p=0"], "top_p=0.0: must be a probability"),
+    (["sampler=remdm_loop", "sampler.t_on=0.01"], "must satisfy 1 > t_on > t_off > 0"),
+    (["sampler=klass", "sampler.kl_threshold=-1"], "kl_threshold=-1.0: must be a number >= 0"),
+    (["sampler=more_steps", "sampler.times=0"], "times=0: must be at least 1"),
     (["gen_length=0", "task=json"], "gen_length=0: must be a whole number, at least 1"),
     (["n_problems=0"], "n_problems=0"),
     (["n_problems=100000"], "n_problems=100000: must be a whole number, from 1 to 1000"),
@@ -134,6 +140,19 @@ def test_the_same_seed_gives_the_same_table(tmp_path: Path) -> None:
     assert tables[0] == tables[1]
 
 
+def test_every_sampler_runs_by_its_name_in_the_study_of_rivals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("experiment=rivals", "task=json", "n_problems=3", f"output_dir={tmp_path}") == 0
+    summary = table(tmp_path / "reports" / "rivals").set_index("sampler")
+    assert sorted(summary.index) == sorted(catalog.names("sampler"))
+    assert summary.loc["self_consistency", "forward_passes"] == 40
+    assert summary.loc["more_steps", "forward_passes"] == 16
+    assert summary.loc["threshold", "forward_passes"] < 8
+    # All runs of the folder, paired by their settings: open samplers, which have no steps, find their baseline too.
+    capsys.readouterr()
+    assert cli.main(["analyze", str(tmp_path)]) == 0
+    assert sorted(table(tmp_path / "reports" / "all")["sampler"]) == sorted(catalog.names("sampler"))
+
+
 def test_two_baselines_give_two_comparisons(tmp_path: Path) -> None:
     assert run("-m", "baseline=low_confidence,random", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
     assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "tta", "random", "tta"]
@@ -203,7 +222,10 @@ def test_an_interruption_says_how_to_go_on(
     assert run("n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
 
 
-@pytest.mark.parametrize("name", [p.stem for p in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml")])
+STUDIES = [path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml")]
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "rivals"])
 def test_every_saved_study_runs(name: str, tmp_path: Path) -> None:
     assert run(f"experiment={name}", "n_problems=2", "analysis.n_resamples=99", f"output_dir={tmp_path}") == 0
     assert len(table(tmp_path / "reports" / name)) > 1

@@ -10,6 +10,8 @@ import matplotlib
 import pytest
 import torch
 
+from tta_bench import catalog
+
 GUIDE = Path(__file__).with_name("usage_guide.md")
 REPLACED = {
     "from tta_uncertainty_sampling import generate_with_tta_uncertainty": "from tta_bench import generate_with_tta_uncertainty",
@@ -83,9 +85,11 @@ def test_the_constraints_of_the_guide_are_accepted(names: dict[str, Any]) -> Non
 
 
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
-    (source,) = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), flags=re.DOTALL)
-    found: dict[str, Any] = {}
-    exec(compile(source, "README", "exec"), found)
+    sources = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), flags=re.DOTALL)
+    found: dict[str, Any] = {"my_sampler": lambda: catalog.entry("sampler", "low_confidence").build()}
+    for source in sources:
+        exec(compile(source, "README", "exec"), found)
+    found["test_my_sampler"](found["CHECKS"][0])
     assert "8 40" in capsys.readouterr().out
     assert len(found["summary"]) == 16
 

@@ -49,6 +49,7 @@ def test_equal_settings_are_one_run_however_they_are_written(tmp_path: Path) -> 
         assert read(tmp_path, *same).candidate.run_id == plain, same
     for other in (
         ["steps=8"], ["seed=1"], ["sampler.tta_k=3"], ["task.holes=12"], ["split=test"], ["constraint=task"], ["dtype=float64"],
+        ["eos_policy=stop"],
     ):  # fmt: skip
         assert read(tmp_path, *other).candidate.run_id != plain, other
 
@@ -93,11 +94,49 @@ def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tmp_path: Path,
     assert (manifest["status"], manifest["n_records"]) == ("done", 6)
 
 
-@pytest.mark.parametrize("task", ["sudoku", "json"])
-def test_batch_size_changes_nothing(tmp_path: Path, task: str) -> None:
+def test_a_sampler_that_does_not_use_the_steps_is_one_run_whatever_their_number(tmp_path: Path) -> None:
+    runs = {read(tmp_path, "sampler=threshold", f"steps={n}").candidate.run_id for n in (4, 8)}
+    assert len(runs) == 1
+    # Nor need they fit its blocks, only those of the baseline.
+    with pytest.raises(ValueError, match="steps=5: must be divisible"):
+        read(tmp_path, "sampler=threshold", "steps=5", "block_length=8")
+    assert read(tmp_path, "sampler=threshold", "sampler@baseline=wino", "steps=5", "block_length=8").candidate.steps is None
+
+
+def test_records_tell_what_each_answer_cost(tmp_path: Path) -> None:
+    found = read(tmp_path, "sampler=threshold", "task=json")
+    do(found, batch_size=6)
+    passes = [record["forward_passes"] for record in stored(found)]
+    assert len(set(passes)) > 1
+    trace = pd.concat(map(pd.read_parquet, (found.output_dir / "runs" / found.candidate.run_id / "traces").glob("*.parquet")))
+    assert trace.groupby("key")["step"].count().tolist() == passes
+
+
+def test_votes_count_answers_as_the_task_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(tmp_path, "sampler=self_consistency", "sampler.samples=3", "task=json")
+    asked: list[tuple[str, str]] = []
+    answer = type(found.task).answer
+    monkeypatch.setattr(
+        type(found.task), "answer", lambda self, problem, text: asked.append((problem.id, text)) or answer(self, problem, text)
+    )
+    do(found)
+    records = stored(found)
+    assert len(asked) == 18
+    for record in records:
+        votes = [text for problem, text in asked if problem == record["problem"]]
+        assert votes.count(record["text"]) == max(map(votes.count, votes))
+        assert (record["forward_passes"], record["nfe"]) == (12, 12)
+
+
+@pytest.mark.parametrize(
+    ("task", "sampler"),
+    [("sudoku", "tta"), ("json", "tta"), ("json", "threshold"), ("sudoku", "wino"), ("json", "self_consistency"),
+     ("sudoku", "remdm_conf"), ("json", "klass")],
+)  # fmt: skip
+def test_batch_size_changes_nothing(tmp_path: Path, task: str, sampler: str) -> None:
     results = []
     for size in (1, 3, 64):
-        found = read(tmp_path / str(size), f"task={task}")
+        found = read(tmp_path / str(size), f"task={task}", f"sampler={sampler}")
         do(found, batch_size=size)
         results.append(stored(found))
     assert results[0] == results[1] == results[2]

@@ -40,6 +40,20 @@ def test_forbid_commits_ends_only_when_nothing_else_is_left() -> None:
     assert commits(model, "low_confidence", 4, steps=1, eos_policy="forbid") == [[0, 1, 2, 3]]
 
 
+@pytest.mark.parametrize("sampler", ["remdm_cap", "remdm_conf", "remdm_loop", "dream_origin"])
+def test_forbid_holds_where_every_position_decides_for_itself(sampler: str) -> None:
+    model = table(*[(0, 0.6), (EOS, 0.97)] * 4)
+    _, logs = tta_bench.generate(
+        model, EMPTY, sampler, mask_id=MASK, eos_id=EOS, gen_length=8, steps=64, eos_policy="forbid", temperature=0.0
+    )
+    masked = [set(range(8))]
+    for step in logs["token_logs"]:
+        committed = {p: token for _, p, token in step["committed"]}
+        if EOS in committed.values():
+            assert not {p for p in masked[-1] if p % 2 == 0}, "an end was committed while others waited"
+        masked.append((masked[-1] - committed.keys()) | {p for _, p, _ in step["remasked"]})
+
+
 def test_forbid_holds_at_a_temperature_too() -> None:
     model = table((0, 0.6), (EOS, 0.9), (0, 0.5), (EOS, 0.8))
     ends_first = {}
@@ -95,7 +109,7 @@ def test_an_end_within_a_template_or_a_prompt_does_not_stop() -> None:
 
 
 def test_a_policy_needs_to_know_what_ends_a_sequence() -> None:
-    with pytest.raises(ValueError, match="eos_policy=stop: needs eos_id"):
+    with pytest.raises(ValueError, match="eos_policy=stop: nothing tells which tokens end a sequence; give eos_id"):
         tta_bench.generate(table((0, 0.9)), EMPTY, mask_id=MASK, gen_length=1, steps=1, eos_policy="stop")
     with pytest.raises(ValueError, match="eos_policy=never: must be one of allow, forbid, stop"):
         tta_bench.generate(table((0, 0.9)), EMPTY, mask_id=MASK, gen_length=1, steps=1, eos_policy="never")
@@ -126,6 +140,19 @@ def test_a_padded_batch_of_the_native_model_equals_its_rows_alone(mini: tuple) -
         for row, text in enumerate(texts):
             alone, _ = tta_bench.generate(model, tokenizer(text, return_tensors="pt").input_ids, sampler, **options)
             assert torch.equal(alone[0, -8:], together[row, -8:])
+
+
+def test_dropout_views_do_not_depend_on_padding(mini: tuple) -> None:
+    model, tokenizer = mini
+    prompt = tokenizer("sort badc=", return_tensors="pt").input_ids
+    padded, mask = torch.nn.functional.pad(prompt, (3, 0)), torch.ones(1, 3 + prompt.shape[1], dtype=torch.int64)
+    mask[:, :3] = 0
+    options = {"steps": 4, "gen_length": 6, "seed": 0, "tta_use_dropout": True, "tta_k": 3}
+    alone, one = tta_bench.generate(model, prompt, "tta", **options)
+    together, other = tta_bench.generate(model, padded, "tta", attention_mask=mask, **options)
+    assert torch.equal(alone[0], together[0, 3:])
+    means = [logs["tta_stats"]["avg_mutual_information_per_step"] for logs in (one, other)]
+    assert means[0] == pytest.approx(means[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("sampler", catalog.names("sampler"))

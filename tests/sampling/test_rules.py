@@ -106,6 +106,26 @@ def test_klass_reads_divergences_of_the_block_before_only_as_a_quirk() -> None:
     assert commits_of("klass", confidences, reference_quirks=True, **options) == [[0], [1], [2], [3], [4, 5]]
 
 
+def test_klass_commits_what_is_not_ready_only_where_nothing_is_or_in_the_last_step_of_a_block() -> None:
+    before = peaked([0.95, 0.9, 0.8, 0.8, 0.8, 0.8, 0.55, 0.3]).double()
+    after = peaked([0.95, 0.9, 0.8, 0.8, 0.8, 0.8, 0.7, 0.3]).double()
+    _, logs = tta_bench.generate(
+        ScriptedModel(before, after), torch.zeros(1, 0, dtype=torch.int64), "klass", mask_id=MASK, gen_length=8, steps=4,
+        conf_threshold=0.5, kl_threshold=0.01, history_length=1,
+    )  # fmt: skip
+    commits = [[p for _, p, _ in s["committed"]] for s in logs["token_logs"]]
+    # In step 2 the share of two would take both that are left, but position 6 alone is ready.
+    assert commits == [[0, 1], [2, 3, 4, 5], [6], [7]]
+
+
+def test_klass_does_not_mind_probabilities_that_underflow() -> None:
+    tables = [torch.tensor([[0.0, -3.0, -103.0 - 1.5 * i, -5.0, 0.0]]).repeat(4, 1) for i in range(3)]
+    _, logs = tta_bench.generate(
+        ScriptedModel(*tables), torch.zeros(1, 0, dtype=torch.int64), "klass", mask_id=MASK, gen_length=4, steps=8
+    )
+    assert [len(s["committed"]) for s in logs["token_logs"]] == [1, 1, 2]
+
+
 def test_rcr_judges_tokens_by_their_confidence_when_they_were_committed() -> None:
     first, then = peaked([0.9, 0.5, 0.6, 0.8]).double(), peaked([0.1, 0.7, 0.95, 0.1]).double()
     _, logs = tta_bench.generate(
@@ -135,6 +155,12 @@ def test_t2m_takes_back_at_most_five_times_and_ends_with_a_look_that_takes_nothi
 def test_t2m_takes_back_the_least_probable_within_its_share_of_the_block() -> None:
     steps = steps_of("t2m", [0.95, 0.4, 0.3, 0.45], low_prob=0.5, threshold=0.2, max_times=1, max_share=0.5)
     assert steps == [([0, 1, 2, 3], []), ([], [1, 2]), ([1, 2], [3]), ([3], []), ([], [])]
+
+
+@pytest.mark.parametrize(("block_length", "max_times"), [(1, 5), (4, 20)])
+def test_t2m_may_take_back_as_often_as_it_is_allowed(block_length: int, max_times: int) -> None:
+    steps = steps_of("t2m", [0.4] * 8, low_prob=0.5, block_length=block_length, max_times=max_times)
+    assert sum(len(remasks) for _, remasks in steps) == 8 * max_times
 
 
 def test_remdm_topk_exchanges_tokens_in_the_middle_half_of_its_steps() -> None:
@@ -209,6 +235,28 @@ def test_self_consistency_costs_its_samples_and_decodes_rows_for_themselves() ->
     assert (logs["forward_passes"], logs["model_calls"], logs["nfe"]) == (12, 4, 12)
     alone, _ = tta_bench.generate(model, prompt[1:], "self_consistency", **options)
     assert torch.equal(alone[0], tokens[1])
+
+
+def test_the_mask_need_not_lie_within_the_vocabulary_of_the_head() -> None:
+    def model(input_ids: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=torch.arange(4.0).expand(*input_ids.shape, 4))
+
+    for sampler in ("low_confidence", "tta", "t2m"):
+        tokens, _ = tta_bench.generate(model, torch.tensor([[0]]), sampler, mask_id=MASK, gen_length=2, steps=2)
+        assert tokens.tolist() == [[0, 3, 3]]
+
+
+def test_guidance_and_truncation_are_computed_in_float32_at_least() -> None:
+    class Half(testing.TinyDenoiser):
+        def forward(self, *args: Tensor, **kwargs: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(logits=super().forward(*args, **kwargs).logits.bfloat16())
+
+    for options in ({"cfg_scale": 0.7}, {"sampler": "dream_entropy", "temperature": 0.7}):
+        for seed in range(10):
+            arguments = {"gen_length": 8, "steps": 8, "seed": seed, **options}
+            as_it_is, _ = tta_bench.generate(Half(seed), torch.tensor([[1, 3]]), **arguments)
+            cast, _ = tta_bench.generate(Half(seed), torch.tensor([[1, 3]]), dtype="float32", **arguments)
+            assert torch.equal(as_it_is, cast)
 
 
 class Float64Watch(TorchDispatchMode):

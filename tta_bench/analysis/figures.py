@@ -46,21 +46,34 @@ def accuracy_versus_passes(summary: pd.DataFrame) -> Figure:
         for axis, task in zip(axes[0], tasks, strict=True):
             for i, name in enumerate(variants):
                 line = frame[(frame["task"] == task) & (frame["variant"] == name)].sort_values("forward_passes")
+                line = line.drop_duplicates("run_id")  # one that stands beside several baselines
                 if line.empty:
                     continue
                 x, y = line["forward_passes"].to_numpy(float), 100 * line["score"].to_numpy(float)
                 marker = "osD^vPX*"[i % 8]
                 axis.plot(x, y, marker=marker, label=name, zorder=3, color=f"C{i % 7}")
                 low, high = (100 * line[c].to_numpy(float) for c in ("score_ci_low", "score_ci_high"))
-                axis.fill_between(x, low, high, alpha=0.12, linewidth=0, color=f"C{i % 7}")
+                if len(x) > 1:
+                    axis.fill_between(x, low, high, alpha=0.12, linewidth=0, color=f"C{i % 7}")
+                else:
+                    axis.vlines(x, low, high, color=f"C{i % 7}", alpha=0.35)
             axis.set(title=task, xlabel="forward passes", ylim=(-2, 102))
-            ticks = sorted(frame.loc[frame["task"] == task, "forward_passes"].unique())
+            ticks = pass_ticks(frame.loc[frame["task"] == task, "forward_passes"])
             axis.set_xscale("log", base=2)
             axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
         axes[0][0].set_ylabel("score (%)")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(variants)))
     return figure
+
+
+def pass_ticks(passes: pd.Series) -> list[float]:
+    """The numbers of passes themselves where they are few and whole, else the powers of two around them."""
+    measured = sorted(passes.unique())
+    if len(measured) <= 5 and all(value == int(value) for value in measured):
+        return measured
+    exponents = np.log2([max(measured[0], 0.5), measured[-1]])
+    return [float(2**e) for e in range(int(np.floor(exponents[0])), int(np.ceil(exponents[1])) + 1)]
 
 
 def variant(sampler: str, settings: str) -> str:

@@ -62,8 +62,8 @@ def representative(study: Study) -> list[Pair]:
     for task in dict.fromkeys(pair.candidate.task for pair in study.pairs):
         pairs = [p for p in study.pairs if p.candidate.task == task]
         tta = [p for p in pairs if p.candidate.sampler == "tta"] or pairs
-        longest = max(p.candidate.config["steps"] for p in tta)
-        finalists = [p for p in tta if p.candidate.config["steps"] == longest]
+        longest = max(p.candidate.config["steps"] or 0 for p in tta)
+        finalists = [p for p in tta if (p.candidate.config["steps"] or 0) == longest]
         chosen.append(finalists[len(finalists) // 2])
     return chosen
 
@@ -72,7 +72,8 @@ def title(pair: Pair) -> str:
     """Names a trace: task, sampler, views and steps."""
     config = pair.candidate.config
     views = f", K = {config['sampler']['tta_k']}" if "tta_k" in config["sampler"] else ""
-    return f"{pair.candidate.task}: {pair.candidate.sampler}{views}, {config['steps']} steps"
+    steps = "" if config["steps"] is None else f", {config['steps']} steps"
+    return f"{pair.candidate.task}: {pair.candidate.sampler}{views}{steps}"
 
 
 def sentences(summary: pd.DataFrame) -> list[str]:

@@ -82,6 +82,11 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     base = summary["forward_passes"].where(summary["verdict"] == "").ffill()
     unequal = int((summary["forward_passes"] != base).sum())
     found.append(f"Costs differ in {unequal} comparison(s)." if unequal else "Costs match in every comparison.")
+    again = int(compared["run_id"].duplicated().sum())
+    if again:
+        found.append(
+            f"In {again} comparison(s) a run stands beside a further baseline: its sampler does not use what these differ in."
+        )
     same = int((compared["delta_ci_high"] - compared["delta_ci_low"] == 0).sum())
     if same:
         found.append(f"Warning: in {same} comparison(s) all differences are the same, mostly 0: no interval can be estimated.")

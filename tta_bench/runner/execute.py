@@ -139,7 +139,7 @@ def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedMo
         mask_id=loaded.mask_id,
         noise=Noise(spec.seed, tuple(item.key for item in batch)),
         constraint_fn=constraint,
-        eos=EosPolicy(spec.eos_policy, () if loaded.tokenizer.eos_token_id is None else (loaded.tokenizer.eos_token_id,)),
+        eos=EosPolicy(spec.eos_policy, end_ids(loaded)),
         answer_fn=lambda row, ids: task.answer(batch[row].problem, decode(ids, batch[row].prompt, loaded.tokenizer)),
     )
     rows = generation.tokens.tolist()
@@ -162,6 +162,15 @@ def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedMo
         )
     ]
     return records, trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
+
+
+def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
+    """Token ids that end a sequence: the tokenizer's, and those of the model's configurations (the end of a turn is one)."""
+    found = [loaded.tokenizer.eos_token_id]
+    for config in (loaded.model.config, getattr(loaded.model, "generation_config", None)):
+        ids = getattr(config, "eos_token_id", None)
+        found += ids if isinstance(ids, list) else [ids]
+    return tuple(dict.fromkeys(i for i in found if i is not None))
 
 
 def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1) -> pd.DataFrame:

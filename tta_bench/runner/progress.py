@@ -64,4 +64,5 @@ def label(spec: RunSpec) -> str:
     """A run in a few words."""
     parameters = spec.sampler.parameters
     shown = [f"{key}={parameters[key]}" for key in ("tta_k", "remask_top_pct") if key in parameters]
-    return f"{spec.task_name:<10} {spec.steps:>3} steps  {' '.join([spec.sampler.name, *shown])}"
+    steps = "open" if spec.steps is None else f"{spec.steps} steps"
+    return f"{spec.task_name:<10} {steps:>9}  {' '.join([spec.sampler.name, *shown])}"

@@ -12,8 +12,10 @@ class ConstraintError(ValueError):
     """A constraint function failed, or broke the rules of what it may return."""
 
 
-def evaluate_constraint(constraint_fn: ConstraintFn | None, tokens: Tensor) -> Tensor:
-    """Violations (B, L), float32, of ``tokens`` (B, L); zeros without a constraint.
+def evaluate_constraint(constraint_fn: ConstraintFn | None, tokens: Tensor, samples: int = 1) -> Tensor:
+    """Violations (B x samples, L), float32, of ``tokens`` (B x samples, L); zeros without a constraint.
+
+    Where every row is decoded several times, next to each other, the function sees the B rows it knows, once for each.
 
     Raises:
         ConstraintError: the function raised, or returned something other than a floating-point tensor of the tokens' shape
@@ -21,6 +23,10 @@ def evaluate_constraint(constraint_fn: ConstraintFn | None, tokens: Tensor) -> T
     """
     if constraint_fn is None:
         return torch.zeros(tokens.shape, device=tokens.device)
+    return torch.stack([_violation(constraint_fn, tokens[i::samples]) for i in range(samples)], dim=1).flatten(0, 1)
+
+
+def _violation(constraint_fn: ConstraintFn, tokens: Tensor) -> Tensor:
     try:
         violation = constraint_fn(tokens.clone())
     except Exception as error:

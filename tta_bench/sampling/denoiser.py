@@ -34,7 +34,7 @@ class Denoiser:
             real token.
         cfg_scale: classifier-free guidance w: l_u + (w + 1)(l - l_u), with l_u from the prompt masked (LLaDA).
         shift_logits: True where the logits at i predict the token at i + 1 (Dream).
-        dtype: logits are cast to it before they are scored; None leaves them.
+        dtype: in which logits are guided and scored; None takes the model's, at least float32.
     """
 
     model: Any
@@ -75,7 +75,7 @@ class Denoiser:
                 more["position_ids"] = positions(visible).repeat(n_calls, 1)
         logits = self.model(self._inputs(canvas)[rows.repeat(self.passes)].repeat(repeats, 1), **more).logits
         if self.shift_logits:
-            logits = torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
+            logits = shifted(logits, None if canvas.padding is None else canvas.padding[rows].repeat(n_calls, 1))
         logits = logits.view(repeats, self.passes, *canvas.tokens[rows].shape, -1)[:, :, canvas.editable[rows]]
         return self._scored(logits, canvas, canvas.editable)
 
@@ -119,16 +119,25 @@ class Denoiser:
         return torch.cat((canvas.tokens, torch.where(canvas.editable, canvas.tokens, canvas.mask_id)))
 
     def _scored(self, logits: Tensor, canvas: Canvas, where: Tensor) -> Tensor:
-        """(repeats, passes, M, V) to (repeats, M, V): guided, cast, checked, without the mask token."""
+        """(repeats, passes, M, V) to (repeats, M, V): cast, guided, checked, without the mask token."""
+        logits = logits.to(self.dtype or torch.promote_types(logits.dtype, torch.float32))
         conditional, unconditional = logits[:, 0], logits[:, -1]
         if self.cfg_scale > 0:
             conditional = unconditional + (self.cfg_scale + 1) * (conditional - unconditional)
-        if self.dtype is not None:
-            conditional = conditional.to(self.dtype)
         banned = torch.arange(conditional.shape[-1], device=conditional.device) == canvas.mask_id
         conditional = conditional.masked_fill(banned, -torch.inf)
         _check(conditional, canvas.step, where)
         return conditional
+
+
+def shifted(logits: Tensor, padding: Tensor | None) -> Tensor:
+    """Logits (B, L, V) moved one position to the right; the first visible position of a row keeps its own."""
+    moved = torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
+    if padding is None:
+        return moved
+    first = ~padding & (padding.roll(1, dims=1))
+    first[:, 0] = ~padding[:, 0]
+    return torch.where(first[..., None], logits, moved)
 
 
 def positions(visible: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class EosPolicy:
         if self.kind not in POLICIES:
             raise ValueError(f"eos_policy={self.kind}: must be one of {', '.join(POLICIES)}")
         if self.kind != "allow" and not self.ids:
-            raise ValueError(f"eos_policy={self.kind}: needs eos_id, and the model's config has no eos_token_id; give eos_id")
+            raise ValueError(f"eos_policy={self.kind}: nothing tells which tokens end a sequence; give eos_id, or use allow")
 
     def ends(self, tokens: Tensor) -> Tensor:
         """Where (B, L) ``tokens`` end a sequence."""

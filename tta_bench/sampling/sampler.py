@@ -26,6 +26,10 @@ ENGINE_VERSION = 1
 """Raised whenever a change here or in a component changes what is generated; part of every run id."""
 
 
+IDLE_STEPS, LOOKS = 100, 1000
+"""A sampler that does not count its steps is stopped after so many steps that change nothing, or so many for each position."""
+
+
 class Views(Protocol):
     """K looks at a canvas, merged. ``memory`` is what the last call returned, None in the first."""
 
@@ -107,14 +111,18 @@ def sample(
     if padding is not None:
         state = replace(state, canvas=replace(state.canvas, padding=padding.repeat_interleave(n, dim=0)))
     noise = noise if n == 1 else noise.repeated(n)
-    most = 10 * int(editable.sum(dim=1).max()) + 10
     steps: list[StepInfo] = []
+    idle = 0
     with torch.no_grad(), evaluating(denoiser.model):
         while bool(state.canvas.editable.any()):
-            if len(steps) >= most and not sampler.schedule.uses_steps:
-                raise RuntimeError(f"the sampler has made {most} steps and is not done: its rules must fill every block")
-            state, info = advance(state, sampler, layout, denoiser, noise, repeated(constraint_fn, n), eos)
+            state, info = advance(state, sampler, layout, denoiser, noise, constraint_fn, eos)
             steps.append(info)
+            idle = 0 if bool((info.committed | info.remasked).any()) else idle + 1
+            if not sampler.schedule.uses_steps and (idle > IDLE_STEPS or len(steps) > LOOKS * tokens.shape[1]):
+                raise RuntimeError(
+                    f"the sampler is not done after {len(steps)} steps, the last {idle} of which neither committed nor took "
+                    "back anything: a sampler that does not count its steps must fill every block by its own rules"
+                )
     final = state.canvas.tokens if sampler.vote is None else sampler.vote.choose(state.canvas.tokens, steps, answer_fn)
     active = [info.canvas.editable.any(dim=1).view(-1, n).sum(dim=1).tolist() for info in steps]
     row_steps = tuple(sum(counts) for counts in zip(*active, strict=True)) if steps else (0,) * len(tokens)
@@ -185,7 +193,8 @@ def advance(
         memory = freeze.begin(memory, canvas.step)
         frozen = (memory.until > canvas.step) & canvas.editable
     prediction, views = sampler.views.predict(denoiser, canvas, noise, state.views)
-    violation = evaluate_constraint(constraint_fn, torch.where(canvas.masked, prediction.tokens, canvas.tokens))
+    filled_in = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
+    violation = evaluate_constraint(constraint_fn, filled_in, sampler.vote.samples if sampler.vote else 1)
     due = sampler.schedule.due(canvas)
     turn = Turn(
         canvas=canvas,
@@ -238,17 +247,6 @@ def moved_on(state: State, info: StepInfo, schedule: Schedule, layout: Layout, e
         place=placed(block, step, layout, canvas.editable.sum(dim=1)),
     )
     return replace(state, canvas=after, block=block)
-
-
-def repeated(constraint_fn: ConstraintFn | None, n: int) -> ConstraintFn | None:
-    """The constraint for a batch that holds each row ``n`` times in a row: it sees the rows it knows, n times."""
-    if constraint_fn is None or n == 1:
-        return constraint_fn
-
-    def each(tokens: Tensor) -> Tensor:
-        return torch.stack([constraint_fn(tokens[i::n]) for i in range(n)], dim=1).flatten(0, 1)
-
-    return each
 
 
 @contextmanager

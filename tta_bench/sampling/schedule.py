@@ -165,6 +165,21 @@ class Timed:
 
 
 @dataclass(frozen=True)
+class AtTheEnd:
+    """Nothing is due before a block's last step, then all: for rules that decide for themselves how many they commit."""
+
+    times: ClassVar[int] = 1
+    uses_steps: ClassVar[bool] = True
+    until_filled: ClassVar[bool] = False
+    verifies: ClassVar[bool] = False
+
+    def due(self, canvas: Canvas) -> Tensor:
+        """Nothing, or all that is masked in reach."""
+        left = (canvas.masked & canvas.reachable).sum(dim=1)
+        return torch.where(canvas.place.step + 1 == canvas.place.n_steps, left, 0)
+
+
+@dataclass(frozen=True)
 class Open:
     """As many steps as it takes to fill the block, at least one commit each.
 

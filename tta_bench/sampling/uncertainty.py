@@ -32,9 +32,10 @@ def disagreement(draws: Tensor) -> Tensor:
     return (ordered[1:] != ordered[:-1]).float().mean(dim=0)
 
 
-def kullback_leibler(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) over the last axis, nats; infinite where q excludes what p allows."""
-    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(dim=-1)
+def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) over the last axis, nats, from log probabilities; infinite where q excludes what p allows."""
+    p = log_p.exp()
+    return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1)
 
 
 def margin(p: Tensor) -> Tensor:

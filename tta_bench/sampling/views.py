@@ -90,13 +90,13 @@ class DriftMemory:
     """What ``DriftView`` remembers.
 
     Attributes:
-        where: (B, L) bool, the M positions that ``p`` tells of.
-        p: their distributions in the step before (M, V).
+        where: (B, L) bool, the N positions that ``log_p`` tells of.
+        log_p: their log distributions in the step before (N, V).
         divergences: (n, B, L) of the last steps, newest last, infinite where there was nothing to compare with.
     """
 
     where: Tensor
-    p: Tensor
+    log_p: Tensor
     divergences: Tensor
 
 
@@ -126,18 +126,18 @@ class DriftView:
         """As ``SingleView``, with ``drift``."""
         logits = denoiser.logits(canvas)[0]
         p = probabilities(logits)
+        where = canvas.masked if self.across_blocks else canvas.masked & canvas.block
+        log_p = torch.log_softmax(logits[where[canvas.editable]], dim=-1)
         divergences = torch.full((self.n, *canvas.tokens.shape), torch.inf, dtype=p.dtype, device=p.device)
         if memory is not None:
-            moved = kullback_leibler(p, memory.p[canvas.editable[memory.where]])
-            newest = divergences[0].masked_scatter(canvas.editable, moved)
-            divergences = torch.cat((memory.divergences[1:], newest[None]))
-        if not self.across_blocks:
-            divergences = divergences.masked_fill((canvas.place.step == 0)[None, :, None], torch.inf)
+            known = where & memory.where
+            moved = kullback_leibler(log_p[known[where]], memory.log_p[known[memory.where]])
+            divergences = torch.cat((memory.divergences[1:], divergences[:1].masked_scatter(known[None], moved)))
         too_early = (canvas.place.step < self.n - 1)[:, None]
         drift = divergences.amax(dim=0).masked_fill(too_early, torch.inf)
         tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
         prediction = replace(single(canvas, tokens, p, denoiser.passes), drift=drift)
-        return prediction, DriftMemory(canvas.editable, p, divergences)
+        return prediction, DriftMemory(where, log_p, divergences)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class ShadowView:
         logits, shadow = denoiser.with_shadow(canvas)
         tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
         prediction = single(canvas, tokens, probabilities(logits), denoiser.passes)
-        judged = probabilities(shadow).gather(1, canvas.tokens[canvas.block][:, None])[:, 0]
+        judged = probability_of(canvas.tokens[canvas.block], probabilities(shadow), canvas.mask_id)
         return replace(prediction, support=prediction.support.masked_scatter(canvas.block, judged)), None
 
 
@@ -219,8 +219,9 @@ class TTAViews:
             return denoiser.logits(canvas)
         rows = canvas.editable.any(dim=1).nonzero()[:, 0].tolist()
         views = [[seeds[row] for row in rows] * denoiser.passes for seeds in noise.seeds(canvas.step, "dropout", self.k)]
+        pads = [0] * len(canvas.tokens) if canvas.padding is None else canvas.padding.sum(dim=1).tolist()
         seeds = [seed for view in views for seed in view]
-        with injected_dropout(denoiser.model, self.dropout, seeds):
+        with injected_dropout(denoiser.model, self.dropout, seeds, [pads[row] for row in rows] * denoiser.passes * self.k):
             return denoiser.logits(canvas, repeats=self.k)
 
 
@@ -273,9 +274,15 @@ def merged(
         entropy=spread(canvas, entropy(p)),
         disagreement=spread(canvas, disagreement),
         mutual_information=spread(canvas, information),
-        support=spread(canvas, p.gather(1, canvas.tokens[canvas.editable][:, None])[:, 0]),
+        support=spread(canvas, probability_of(canvas.tokens[canvas.editable], p, canvas.mask_id)),
         forward_passes=forward_passes,
     )
+
+
+def probability_of(tokens: Tensor, p: Tensor, mask_id: int) -> Tensor:
+    """(M,) probability in ``p`` (M, V) of ``tokens`` (M,); 0 for the mask, whose id need not lie within the vocabulary."""
+    masked = tokens == mask_id
+    return p.gather(1, tokens.masked_fill(masked, 0)[:, None])[:, 0].masked_fill(masked, 0)
 
 
 def spread(canvas: Canvas, values: Tensor) -> Tensor:
@@ -284,7 +291,7 @@ def spread(canvas: Canvas, values: Tensor) -> Tensor:
 
 
 @contextmanager
-def injected_dropout(model: Any, p: float, seeds: list[int]) -> Iterator[None]:
+def injected_dropout(model: Any, p: float, seeds: list[int], pads: list[int]) -> Iterator[None]:
     """Dropout on the output of every residual branch of ``model`` while the context lasts.
 
     Published LLaDA and Dream weights come with dropout 0, so putting the model into train mode changes nothing. Here each
@@ -294,6 +301,7 @@ def injected_dropout(model: Any, p: float, seeds: list[int]) -> Iterator[None]:
         model: has ``residual_branches()``, the modules whose output is added to the residual stream.
         p: share of activations set to zero, 0 < p < 1; the others are scaled by 1 / (1 - p).
         seeds: one for each row of the batch that will be evaluated.
+        pads: for each row, how many positions at its start are padding and draw nothing.
 
     Raises:
         TypeError: the model does not say where its residual branches are.
@@ -312,7 +320,9 @@ def injected_dropout(model: Any, p: float, seeds: list[int]) -> Iterator[None]:
         calls += 1
         if not generators:
             generators.extend(torch.Generator(device=output.device).manual_seed(seed) for seed in seeds)
-        noise = torch.stack([torch.rand(output.shape[1:], device=output.device, generator=g) for g in generators])
+        noise = torch.ones(output.shape, device=output.device)
+        for row, (pad, generator) in enumerate(zip(pads, generators, strict=True)):
+            noise[row, pad:] = torch.rand(noise[row, pad:].shape, device=output.device, generator=generator)
         return output * (noise >= p).to(output.dtype) / (1 - p)
 
     handles = [branch.register_forward_hook(drop) for branch in model.residual_branches()]

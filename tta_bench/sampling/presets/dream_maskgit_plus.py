@@ -17,10 +17,10 @@ def dream_maskgit_plus(
 ) -> Sampler:
     """Commit int(m (1 - s / t)) of m masked positions in a step from time t to s, the most probable candidates first.
 
-    The last step commits all. Times fall from 1 to ``eps`` in equal steps over the block (Dream:
-    ``block_length=None``).
+    The last step commits all. Times fall from 1 to ``eps`` in equal steps over the block. Dream decodes in one
+    block (``block_length=None``), and its model declares that its logits are shifted (``shift_logits``).
 
-    Cost: one forward pass a step. Dream's logits are shifted; its model declares so (``shift_logits``).
+    Cost: one forward pass a step.
 
     Args:
         alg_temp: temperature of the choice of positions; 0 takes the best, above it they are drawn without replacement from

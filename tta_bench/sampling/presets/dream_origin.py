@@ -35,10 +35,10 @@ def dream_origin(
 ) -> Sampler:
     """Commit each masked position with probability 1 - s / t in a step from time t to s, independently; all in the last.
 
-    Times fall from 1 to ``eps`` in equal steps over the block (Dream:
-    ``block_length=None``).
+    Times fall from 1 to ``eps`` in equal steps over the block. Dream decodes in one
+    block (``block_length=None``), and its model declares that its logits are shifted (``shift_logits``).
 
-    Cost: one forward pass a step. Dream's logits are shifted; its model declares so (``shift_logits``).
+    Cost: one forward pass a step.
 
     Args:
         temperature: of the distribution that candidates are drawn from; 0 takes the most probable token.

@@ -36,8 +36,10 @@ class Share:
 
 @dataclass(frozen=True)
 class StableAndConfident:
-    """Every candidate with confidence > ``confidence`` and drift < ``drift`` (nats); where there is none, the most confident
-    as scheduled."""
+    """Every candidate with confidence > ``confidence`` and drift < ``drift`` (nats).
+
+    Where there is none, and in a block's last step, the most confident as scheduled.
+    """
 
     confidence: float
     drift: float
@@ -55,8 +57,9 @@ class StableAndConfident:
             raise ValueError("commit by drift: the sampler's views tell none; use DriftView")
         ready = turn.eligible & (confidence > self.confidence) & (drift < self.drift)
         scheduled = take_highest(confidence, turn.eligible, turn.due)
-        everything = turn.due >= turn.eligible.sum(dim=1)
-        return torch.where((ready.any(dim=1) & ~everything)[:, None], ready, scheduled)
+        place = turn.canvas.place
+        last = place.step + 1 == place.n_steps
+        return torch.where((ready.any(dim=1) & ~last)[:, None], ready, scheduled)
 
 
 def klass(

@@ -8,7 +8,11 @@ from tta_bench.sampling.views import SingleView
 
 
 def low_confidence(*, temperature: float = 0.0) -> Sampler:
-    """Commit the scheduled number of masked positions, the most probable candidates first. One forward pass a step.
+    """Commit the scheduled number of masked positions, the most probable candidates first.
+
+    Every block gets the same number of steps, and m masks over s steps are m // s each, one more in the first m % s.
+
+    Cost: one forward pass a step.
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token. Confidence is untempered.

@@ -8,7 +8,9 @@ from tta_bench.sampling.views import SingleView
 
 
 def random(*, temperature: float = 0.0) -> Sampler:
-    """Commit the scheduled number of masked positions in random order. One forward pass a step.
+    """Commit the scheduled number of masked positions in an order drawn anew in every step.
+
+    Cost: one forward pass a step.
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token.

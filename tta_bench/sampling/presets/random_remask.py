@@ -20,7 +20,9 @@ def random_remask(
 ) -> Sampler:
     """Commit and remask as ``tta`` does, as many tokens in every step, but choose those to remask at random.
 
-    What ``tta`` gains over this is what its uncertainty is worth. One forward pass a step.
+    What ``tta`` gains over this is what its uncertainty is worth.
+
+    Cost: one forward pass a step.
 
     Args:
         remask_top_k: tokens remasked a step; overrides ``remask_top_pct``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tta_bench.sampling.remdm import ByConfidence, Posterior
 from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.schedule import AtTheEnd
 from tta_bench.sampling.views import TruncatedView
 
 
@@ -34,4 +35,4 @@ def remdm_conf(
     """
     rule = Posterior(ByConfidence())
     views = TruncatedView(temperature, top_p, inclusive=not reference_quirks)
-    return Sampler(views=views, commit=rule, remask=rule)
+    return Sampler(views=views, commit=rule, schedule=AtTheEnd(), remask=rule)

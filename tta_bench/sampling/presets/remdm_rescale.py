@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tta_bench.sampling.remdm import Posterior, Rescaled
 from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.schedule import AtTheEnd
 from tta_bench.sampling.views import TruncatedView
 
 
@@ -35,4 +36,4 @@ def remdm_rescale(
     """
     rule = Posterior(Rescaled(eta))
     views = TruncatedView(temperature, top_p, inclusive=not reference_quirks)
-    return Sampler(views=views, commit=rule, remask=rule)
+    return Sampler(views=views, commit=rule, schedule=AtTheEnd(), remask=rule)

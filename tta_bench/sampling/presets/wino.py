@@ -63,10 +63,10 @@ def wino(*, threshold: float = 0.6, threshold_back: float = 0.9, temperature: fl
     """Commit every confident candidate of the block; take back the tokens that a prediction blind to them would not repeat.
 
     The blind prediction comes from a shadow of the block, masks that are evaluated in the same call: no real position sees
-    them, and each sees everything but the position it mirrors.
+    them, and each sees everything but the position it mirrors. The model must take a 4-D boolean ``attention_mask`` and
+    ``position_ids``. Models with shifted logits are refused: their shadow would predict the token after.
 
     Cost: one forward pass a step (of a sequence longer by the block), and as many steps as that takes; ``steps`` is not used.
-    The model must take a 4-D boolean ``attention_mask`` and ``position_ids``. Not for models with shifted logits.
 
     Args:
         threshold: confidence must exceed it; the best candidate is committed in any case.

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from docs.generate import PAGE, page, read
+from tta_bench import catalog
+
+
+def test_the_page_of_samplers_is_what_the_docstrings_say() -> None:
+    assert PAGE.read_text() == page(), "docs/samplers.md is out of date; run: make docs"
+
+
+@pytest.mark.parametrize("name", catalog.names("sampler"))
+def test_every_sampler_tells_rule_cost_parameters_and_reference(name: str) -> None:
+    entry = read(name)
+    assert entry.rule
+    assert "pass" in entry.cost
+    # Controls and this package's own sampler have no paper.
+    own = name in ("tta", "random_remask", "more_steps")
+    assert own or re.search(r"arXiv:\d{4}\.\d{5}", entry.reference)
