@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small: a second thread costs more than it gives
+
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
