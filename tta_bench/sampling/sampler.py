@@ -104,31 +104,52 @@ def sample(
         RuntimeError: the sampler does not come to an end.
     """
     began = time.perf_counter()
-    eos = EosPolicy() if eos is None else eos
     n = sampler.vote.samples if sampler.vote else 1
-    layout = blocks.layout(editable.sum(dim=1).repeat_interleave(n).tolist(), sampler.schedule).to(tokens.device)
-    state = State.start(tokens.repeat_interleave(n, dim=0), editable.repeat_interleave(n, dim=0), layout, sampler, mask_id)
-    if padding is not None:
-        state = replace(state, canvas=replace(state.canvas, padding=padding.repeat_interleave(n, dim=0)))
-    noise = noise if n == 1 else noise.repeated(n)
+    if n > 1:
+        tokens, editable = tokens.repeat_interleave(n, dim=0), editable.repeat_interleave(n, dim=0)
+        padding, noise = None if padding is None else padding.repeat_interleave(n, dim=0), noise.repeated(n)
+    layout = blocks.layout(editable.sum(dim=1).tolist(), sampler.schedule).to(tokens.device)
+    state = State.start(tokens, editable, padding, layout, sampler, mask_id)
+    with torch.no_grad(), evaluating(denoiser.model):
+        final, steps = decode(state, sampler, layout, denoiser, noise, constraint_fn, EosPolicy() if eos is None else eos)
+    chosen = sampler.vote.choose(final, steps, answer_fn) if sampler.vote else final
+    row_steps, passes = cost(steps, len(chosen), n)
+    return Generation(chosen, row_steps, passes, len(steps), steps, time.perf_counter() - began)
+
+
+def decode(
+    state: State,
+    sampler: Sampler,
+    layout: Layout,
+    denoiser: Denoiser,
+    noise: Noise,
+    constraint_fn: ConstraintFn | None,
+    eos: EosPolicy,
+) -> tuple[Tensor, list[StepInfo]]:
+    """Step until every row is finished: the tokens (B, L), and what was observed."""
     steps: list[StepInfo] = []
     idle = 0
-    with torch.no_grad(), evaluating(denoiser.model):
-        while bool(state.canvas.editable.any()):
-            state, info = advance(state, sampler, layout, denoiser, noise, constraint_fn, eos)
-            steps.append(info)
-            idle = 0 if bool((info.committed | info.remasked).any()) else idle + 1
-            if not sampler.schedule.uses_steps and (idle > IDLE_STEPS or len(steps) > LOOKS * tokens.shape[1]):
-                raise RuntimeError(
-                    f"the sampler is not done after {len(steps)} steps, the last {idle} of which neither committed nor took "
-                    "back anything: a sampler that does not count its steps must fill every block by its own rules"
-                )
-    final = state.canvas.tokens if sampler.vote is None else sampler.vote.choose(state.canvas.tokens, steps, answer_fn)
-    active = [info.canvas.editable.any(dim=1).view(-1, n).sum(dim=1).tolist() for info in steps]
-    row_steps = tuple(sum(counts) for counts in zip(*active, strict=True)) if steps else (0,) * len(tokens)
-    weights = [info.prediction.forward_passes for info in steps]
-    passes = tuple(sum(w * c for w, c in zip(weights, counts, strict=True)) for counts in zip(*active, strict=True))
-    return Generation(final, row_steps, passes or row_steps, len(steps), steps, time.perf_counter() - began)
+    while bool(state.canvas.editable.any()):
+        state, info = advance(state, sampler, layout, denoiser, noise, constraint_fn, eos)
+        steps.append(info)
+        idle = 0 if bool((info.committed | info.remasked).any()) else idle + 1
+        if not sampler.schedule.uses_steps and (idle > IDLE_STEPS or len(steps) > LOOKS * info.tokens.shape[1]):
+            raise RuntimeError(
+                f"the sampler is not done after {len(steps)} steps, the last {idle} of which neither committed nor took back "
+                "anything: a sampler that does not count its steps must fill every block by its own rules"
+            )
+    return state.canvas.tokens, steps
+
+
+def cost(steps: list[StepInfo], rows: int, samples: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Steps and forward passes of each row, summed over its samples; a finished row costs nothing."""
+    row_steps = torch.zeros(rows, dtype=torch.int64)
+    passes = torch.zeros(rows, dtype=torch.int64)
+    for info in steps:
+        active = info.canvas.editable.any(dim=1).cpu().view(rows, samples).sum(dim=1)
+        row_steps += active
+        passes += active * info.prediction.forward_passes
+    return tuple(row_steps.tolist()), tuple(passes.tolist())
 
 
 @dataclass(frozen=True)
@@ -154,13 +175,15 @@ class State:
     freeze: FreezeMemory | None
 
     @staticmethod
-    def start(tokens: Tensor, editable: Tensor, layout: Layout, sampler: Sampler, mask_id: int) -> State:
+    def start(
+        tokens: Tensor, editable: Tensor, padding: Tensor | None, layout: Layout, sampler: Sampler, mask_id: int
+    ) -> State:
         """Before the first step."""
         none = torch.zeros_like(layout.count)
         n_steps = int((layout.count * layout.share).max()) if sampler.schedule.uses_steps else None
         place = placed(none, none, layout, editable.sum(dim=1))
         return State(
-            canvas=Canvas(tokens.clone(), editable, 0, n_steps, mask_id, place),
+            canvas=Canvas(tokens.clone(), editable, 0, n_steps, mask_id, place, padding),
             block=none,
             times_remasked=torch.zeros_like(tokens),
             stored=torch.zeros(tokens.shape, device=tokens.device),

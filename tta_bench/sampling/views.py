@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.dropout import injected_dropout
 from tta_bench.sampling.uncertainty import (
     disagreement,
     draw,
     entropy,
-    kullback_leibler,
     margin,
     mutual_information,
     probabilities,
@@ -83,89 +81,6 @@ class TruncatedView:
         logits = truncated(denoiser.logits(canvas)[0], self.temperature, self.top_p, self.top_k, self.inclusive)
         tokens = drawn(canvas, logits, 1.0 if self.temperature > 0 else 0.0, noise, canvas.masked)
         return single(canvas, tokens, probabilities(logits), denoiser.passes, self.margin), None
-
-
-@dataclass(frozen=True)
-class DriftMemory:
-    """What ``DriftView`` remembers.
-
-    Attributes:
-        where: (B, L) bool, the N positions that ``log_p`` tells of.
-        log_p: their log distributions in the step before (N, V).
-        divergences: (n, B, L) of the last steps, newest last, infinite where there was nothing to compare with.
-    """
-
-    where: Tensor
-    log_p: Tensor
-    divergences: Tensor
-
-
-@dataclass(frozen=True)
-class DriftView:
-    """One look that also tells how far the distribution moved in each of the last ``n`` steps.
-
-    Attributes:
-        temperature: of the draw.
-        n: divergences that must be known, KL(p_t || p_t-1) to KL(p_t-n+1 || p_t-n).
-        across_blocks: compare with steps of the block before as well, from step n - 1 of a block on.
-    """
-
-    temperature: float = 0.0
-    n: int = 2
-    across_blocks: bool = False
-    k: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        check_temperature("temperature", self.temperature)
-        if self.n < 1:
-            raise ValueError(f"history_length={self.n}: must be at least 1")
-
-    def predict(
-        self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: DriftMemory | None
-    ) -> tuple[Prediction, DriftMemory]:
-        """As ``SingleView``, with ``drift``."""
-        logits = denoiser.logits(canvas)[0]
-        p = probabilities(logits)
-        where = canvas.masked if self.across_blocks else canvas.masked & canvas.block
-        log_p = torch.log_softmax(logits[where[canvas.editable]], dim=-1)
-        divergences = torch.full((self.n, *canvas.tokens.shape), torch.inf, dtype=p.dtype, device=p.device)
-        if memory is not None:
-            known = where & memory.where
-            moved = kullback_leibler(log_p[known[where]], memory.log_p[known[memory.where]])
-            divergences = torch.cat((memory.divergences[1:], divergences[:1].masked_scatter(known[None], moved)))
-        too_early = (canvas.place.step < self.n - 1)[:, None]
-        drift = divergences.amax(dim=0).masked_fill(too_early, torch.inf)
-        tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
-        prediction = replace(single(canvas, tokens, p, denoiser.passes), drift=drift)
-        return prediction, DriftMemory(where, log_p, divergences)
-
-
-@dataclass(frozen=True)
-class ShadowView:
-    """One look with a shadow of the current block: masks that mirror it, each blind to the position it mirrors.
-
-    A committed token of the block is thereby judged by a prediction that could not see it: ``support`` is the shadow's
-    probability of it. Reference: Hong et al., "Wide-In, Narrow-Out", arXiv:2507.18578, section 3.
-    """
-
-    temperature: float = 0.0
-    k: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        check_temperature("temperature", self.temperature)
-
-    def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
-        """As ``SingleView``, with the shadow's opinion as support within the block."""
-        if denoiser.shift_logits:
-            raise ValueError(
-                "shift_logits=True: a shadow stands at the position it mirrors, and a model whose logits are shifted predicts "
-                "the token after it; use a sampler without a shadow block"
-            )
-        logits, shadow = denoiser.with_shadow(canvas)
-        tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
-        prediction = single(canvas, tokens, probabilities(logits), denoiser.passes)
-        judged = probability_of(canvas.tokens[canvas.block], probabilities(shadow), canvas.mask_id)
-        return replace(prediction, support=prediction.support.masked_scatter(canvas.block, judged)), None
 
 
 @dataclass(frozen=True)
@@ -288,48 +203,3 @@ def probability_of(tokens: Tensor, p: Tensor, mask_id: int) -> Tensor:
 def spread(canvas: Canvas, values: Tensor) -> Tensor:
     """(M,) values at the editable positions as (B, L), zero elsewhere."""
     return torch.zeros(canvas.editable.shape, dtype=values.dtype, device=values.device).masked_scatter(canvas.editable, values)
-
-
-@contextmanager
-def injected_dropout(model: Any, p: float, seeds: list[int], pads: list[int]) -> Iterator[None]:
-    """Dropout on the output of every residual branch of ``model`` while the context lasts.
-
-    Published LLaDA and Dream weights come with dropout 0, so putting the model into train mode changes nothing. Here each
-    row of the batch draws its masks from its own generator; the model's parameters and train / eval state are not touched.
-
-    Args:
-        model: has ``residual_branches()``, the modules whose output is added to the residual stream.
-        p: share of activations set to zero, 0 < p < 1; the others are scaled by 1 / (1 - p).
-        seeds: one for each row of the batch that will be evaluated.
-        pads: for each row, how many positions at its start are padding and draw nothing.
-
-    Raises:
-        TypeError: the model does not say where its residual branches are.
-        RuntimeError: no branch was evaluated, so the views could not differ.
-    """
-    if not hasattr(model, "residual_branches"):
-        raise TypeError(
-            f"tta_use_dropout=True: {type(model).__name__} has no residual_branches() method, so dropout cannot act on it; "
-            "add the method (a list of the modules whose output joins the residual stream) or use temperature views"
-        )
-    generators: list[torch.Generator] = []
-    calls = 0
-
-    def drop(_module: torch.nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if not generators:
-            generators.extend(torch.Generator(device=output.device).manual_seed(seed) for seed in seeds)
-        noise = torch.ones(output.shape, device=output.device)
-        for row, (pad, generator) in enumerate(zip(pads, generators, strict=True)):
-            noise[row, pad:] = torch.rand(noise[row, pad:].shape, device=output.device, generator=generator)
-        return output * (noise >= p).to(output.dtype) / (1 - p)
-
-    handles = [branch.register_forward_hook(drop) for branch in model.residual_branches()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-    if calls == 0:
-        raise RuntimeError("tta_use_dropout=True: the model evaluated none of its residual_branches(); the views cannot differ")

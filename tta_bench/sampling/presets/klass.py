@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.drift import DriftView
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.selection import take_highest
-from tta_bench.sampling.views import DriftView
 from tta_bench.types import Canvas, Turn
 
 

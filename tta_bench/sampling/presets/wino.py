@@ -12,7 +12,7 @@ from tta_bench.rng import Noise
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Open
 from tta_bench.sampling.selection import take_highest
-from tta_bench.sampling.views import ShadowView
+from tta_bench.sampling.shadow import ShadowView
 from tta_bench.types import Turn
 
 ACCEPTED_BEFORE_THE_FIRST_STEP = 30
