@@ -63,3 +63,19 @@ def test_the_file_bears_the_name_of_what_it_builds(name: str) -> None:
 def test_a_prompt_of_another_form_is_refused(toy: ToyDenoiser, prompt: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="must be a LongTensor"):
         tta_bench.generate(toy, prompt, mask_id=96)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_it_runs_on_a_gpu(name: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    model, tokenizer = tta_bench.load("mini", device="cuda")
+    batch = tokenizer(["sort badc=", "reverse abcdef="], return_tensors="pt", padding=True, padding_side="left").to("cuda")
+    tokens, logs = tta_bench.generate(
+        model, batch.input_ids, name, attention_mask=batch.attention_mask, steps=4, gen_length=8, block_length=4, cfg_scale=0.5,
+        eos_policy="stop",
+    )  # fmt: skip
+    assert tokens.is_cuda
+    assert not (tokens == model.config.mask_token_id).any()
+    assert sum(logs["forward_passes_per_row"]) > 0

@@ -11,8 +11,9 @@ from tta_bench.sampling.vote import Temporal
 def temporal_vote(*, growth: float = 5.0, temperature: float = 0.0) -> Sampler:
     """Decode by low confidence; give the answer with the largest weight among those that the steps predicted on the way.
 
-    A step predicts the canvas with its candidates filled in, and weighs exp(growth x i / (S - 1)), i = 0 .. S - 1. What
-    counts as the same answer is read as in ``self_consistency``.
+    A step predicts the canvas with its candidates filled in, and weighs exp(growth x i / (S - 1)), i = 0 .. S - 1: where
+    growth >= 0.7 (S - 1) the last step outvotes all others together, and the vote changes nothing. What counts as the same
+    answer is read as in ``self_consistency``.
 
     Cost: one forward pass a step, none for the vote.
 
