@@ -70,8 +70,8 @@ def t2m(
         temperature: of the draw of candidates; 0 takes the most probable token.
 
     Reference:
-        Yao, "Remask, Don't Replace: Token-to-Mask Refinement in Masked Diffusion Language Models", arXiv:2604.18738
-        (probability-based detection).
+        Yao, "Remask, Don't Replace: Token-to-Mask Refinement in Masked Diffusion Language Models", arXiv:2604.18738,
+        algorithm 1 with the strategy LowProb.
     """
     return Sampler(
         views=SingleView(temperature),
