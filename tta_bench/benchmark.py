@@ -132,7 +132,9 @@ class Decoder:
             Item(record_key(p.id, 0), p, 0, encode(p, self.tokenizer, self.mask_id, None))
             for p in self.task.problems(self.split, self.samples)
         ]
-        records = [r for batch in batches(items, self.batch_size) for r in self._batch(function, parameters, batch)]
+        records = [
+            r for batch in batches(items, self.batch_size, padded=False) for r in self._batch(function, parameters, batch)
+        ]
         config = {
             "model": {"name": type(self.model).__name__},
             "task": {"name": self.task.name},

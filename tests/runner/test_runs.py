@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tta_bench import cli
+from tta_bench import catalog, cli
 from tta_bench.runner import execute as execution
 from tta_bench.runner.prompts import batch_constraint, decode, encode
 from tta_bench.runner.settings import Comparison, comparison
@@ -128,18 +129,52 @@ def test_votes_count_answers_as_the_task_reads_them(tmp_path: Path, monkeypatch:
         assert (record["forward_passes"], record["nfe"]) == (12, 12)
 
 
+def decoded(folder: Path, size: int, *overrides: str) -> list[dict]:
+    found = read(folder / f"{size}", *overrides)
+    do(found, batch_size=size)
+    return stored(found)
+
+
 @pytest.mark.parametrize(
-    ("task", "sampler"),
-    [("sudoku", "tta"), ("json", "tta"), ("json", "threshold"), ("sudoku", "wino"), ("json", "self_consistency"),
-     ("sudoku", "remdm_conf"), ("json", "klass")],
-)  # fmt: skip
-def test_batch_size_changes_nothing(tmp_path: Path, task: str, sampler: str) -> None:
-    results = []
-    for size in (1, 3, 64):
-        found = read(tmp_path / str(size), f"task={task}", f"sampler={sampler}")
-        do(found, batch_size=size)
-        results.append(stored(found))
-    assert results[0] == results[1] == results[2]
+    "overrides",
+    [
+        ["task=sudoku"],
+        ["task=json"],
+        ["task=json", "constraint=task"],
+        ["task=json", "sampler=threshold", "cfg_scale=0.5"],
+        ["task=sudoku", "sampler=wino"],
+        ["task=json", "sampler=self_consistency", "eos_policy=stop"],
+    ],
+    ids=" ".join,
+)
+def test_batch_size_changes_nothing(tmp_path: Path, overrides: list[str]) -> None:
+    alone, few, all_at_once = (decoded(tmp_path, size, *overrides) for size in (1, 3, 64))
+    assert alone == few == all_at_once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["sudoku", "json"])
+@pytest.mark.parametrize("sampler", catalog.names("sampler"))
+def test_batch_size_and_order_change_nothing_for_any_sampler(
+    tmp_path: Path, sampler: str, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A baseline that differs from every sampler under test.
+    overrides = [f"task={task}", f"sampler={sampler}", "sampler@baseline=random", "baseline.temperature=0.123", "n_problems=24"]
+    results = [decoded(tmp_path, size, *overrides) for size in (1, 3, 8, 64)]
+    in_order = execution.batches
+    monkeypatch.setattr(execution, "batches", lambda items, size: in_order(random.Random(0).sample(items, len(items)), size))
+    results.append(decoded(tmp_path / "shuffled", 5, *overrides))
+    assert all(result == results[0] for result in results)
+
+
+def test_prompts_of_different_length_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    run_batch = execution.run_batch
+    monkeypatch.setattr(execution, "run_batch", lambda *a: sizes.append(len(a[2])) or run_batch(*a))
+    found = read(tmp_path, "task=json", "n_problems=12")
+    assert len({len(p.prompt) for p in found.problems}) > 3
+    do(found, batch_size=5)
+    assert sizes == [5, 5, 2]
 
 
 def test_traces_have_a_row_for_every_step_of_every_record(tmp_path: Path) -> None:
@@ -172,7 +207,7 @@ def test_violations_of_characters_reach_their_tokens(mini: tuple) -> None:
     wrong = problem.target[1] + problem.target[0] + problem.target[2:]
     ids = [*prompt.ids[: prompt.start], *tokenizer.encode(wrong)]
     ids += [0] * (len(prompt.ids) - len(ids))
-    scores = batch_constraint(task, [problem], [prompt], tokenizer)(torch.tensor([ids]))[0]
+    scores = batch_constraint(task, [problem], [prompt], tokenizer, [0])(torch.tensor([ids]))[0]
     assert scores[prompt.start : prompt.start + 2].tolist() == [1.0, 1.0]
     assert scores.sum() == 2.0
 

@@ -110,39 +110,48 @@ def execute(
         return made
 
 
-def batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
-    """Batches of items of one shape (sequence length and place of the answer), in order of first appearance.
+def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterator[list[Item]]:
+    """Batches of at most ``size`` items that can be decoded together.
 
-    Rows of a batch have equal length, so nothing is padded and a row's result does not depend on the others.
+    Args:
+        items: to be done.
+        size: of a batch.
+        padded: put prompts of different length into a batch, shortest first so that little is padded; otherwise only items
+            of one shape (sequence length and place of the answer), in order of first appearance.
     """
-    shapes: dict[tuple[int, int], list[Item]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[Item]] = defaultdict(list)
     for item in items:
-        shapes[len(item.prompt.ids), item.prompt.start].append(item)
-    for group in shapes.values():
-        for i in range(0, len(group), size):
-            yield group[i : i + size]
+        length, start = len(item.prompt.ids), item.prompt.start
+        appended = length - start if start else 0
+        groups[(appended,) if padded else (length, start)].append(item)
+    for group in groups.values():
+        ordered = sorted(group, key=lambda item: len(item.prompt.ids)) if padded else group
+        for i in range(0, len(ordered), size):
+            yield ordered[i : i + size]
 
 
 def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedModel) -> tuple[list[Record], pd.DataFrame]:
     """Generate and score one batch: its records, and their per-step statistics."""
     sampler = spec.strategy()
-    tokens = torch.tensor([item.prompt.ids for item in batch], device=next(loaded.model.parameters()).device)
+    tokens, padding, pads = padded_rows([item.prompt.ids for item in batch], loaded)
+    prompts = [item.prompt for item in batch]
     constraint = None
     if spec.constraint == "task" and sampler.uses_constraint:
-        constraint = batch_constraint(task, [i.problem for i in batch], [i.prompt for i in batch], loaded.tokenizer)
+        constraint = batch_constraint(task, [item.problem for item in batch], prompts, loaded.tokenizer, pads)
     generation = sample(
         Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False))),
         sampler,
         Blocks(spec.steps, spec.block_length),
         tokens,
-        tokens == loaded.mask_id,
+        (tokens == loaded.mask_id) & ~padding,
         mask_id=loaded.mask_id,
         noise=Noise(spec.seed, tuple(item.key for item in batch)),
+        padding=padding if any(pads) else None,
         constraint_fn=constraint,
         eos=EosPolicy(spec.eos_policy, end_ids(loaded)),
-        answer_fn=lambda row, ids: task.answer(batch[row].problem, decode(ids, batch[row].prompt, loaded.tokenizer)),
+        answer_fn=lambda row, ids: task.answer(batch[row].problem, decode(ids[pads[row] :], prompts[row], loaded.tokenizer)),
     )
-    rows = generation.tokens.tolist()
+    rows = [ids[pad:] for ids, pad in zip(generation.tokens.tolist(), pads, strict=True)]
     texts = [decode(ids, item.prompt, loaded.tokenizer) for item, ids in zip(batch, rows, strict=True)]
     records = [
         {
@@ -162,6 +171,17 @@ def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedMo
         )
     ]
     return records, trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
+
+
+def padded_rows(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Rows of token ids with padding to their left: (B, L) ids, (B, L) bool where padding is, and its length in each row."""
+    longest = max(map(len, rows))
+    pads = [longest - len(row) for row in rows]
+    filler = loaded.tokenizer.pad_token_id or 0
+    device = next(loaded.model.parameters()).device
+    tokens = torch.tensor([[filler] * pad + list(row) for pad, row in zip(pads, rows, strict=True)], device=device)
+    places = torch.arange(longest, device=device)
+    return tokens, places < torch.tensor(pads, device=device)[:, None], pads
 
 
 def end_ids(loaded: LoadedModel) -> tuple[int, ...]:

@@ -51,19 +51,22 @@ def decode(ids: Sequence[int], prompt: EncodedPrompt, tokenizer: Any) -> str:
     return str(tokenizer.decode(answer_ids(ids, prompt, tokenizer.eos_token_id), skip_special_tokens=True))
 
 
-def batch_constraint(task: Task, problems: Sequence[Problem], prompts: Sequence[EncodedPrompt], tokenizer: Any) -> ConstraintFn:
+def batch_constraint(
+    task: Task, problems: Sequence[Problem], prompts: Sequence[EncodedPrompt], tokenizer: Any, pads: Sequence[int]
+) -> ConstraintFn:
     """The task's violations as a constraint function for a batch with these problems as rows.
 
-    A token gets the worst violation among its characters. The prompt and what follows the end token get none.
+    A token gets the worst violation among its characters. The prompt, the ``pads`` positions before it and what follows the
+    end token get none.
     """
     piece = readable_pieces(tokenizer)
 
     def violations(tokens: Tensor) -> Tensor:
         scores = torch.zeros(tokens.shape)
         for row, ids in enumerate(tokens.tolist()):
-            pieces = [piece(i) for i in answer_ids(ids, prompts[row], tokenizer.eos_token_id)]
+            pieces = [piece(i) for i in answer_ids(ids[pads[row] :], prompts[row], tokenizer.eos_token_id)]
             by_character = task.violations(problems[row], "".join(pieces))
-            position, place = prompts[row].start, 0
+            position, place = pads[row] + prompts[row].start, 0
             for text in pieces:
                 scores[row, position] = max(by_character[place : place + len(text)], default=0.0)
                 position, place = position + 1, place + len(text)
