@@ -28,12 +28,24 @@ tokens, logs = tta_bench.generate(model, prompt, sampler="threshold", gen_length
 tta-bench run sampler=threshold sampler.threshold=0.9 block_length=32
 ```
 
-All work with blocks (`block_length`), templates with holes, guidance (`cfg_scale`), left-padded batches (`attention_mask`), the
-policies for ends of sequence (`eos_policy`) and a trace of every step; the one exception is named where it is. A sampler that
-does not use `steps` decides for itself when a block is done, and rows of a batch that are finished are not evaluated any more.
-Where the published code differs from its paper, the paper's rule is the default and `reference_quirks=True` gives the code's.
-Temperature 0 decodings of low_confidence, margin, entropy, threshold, factor, entropy_bound, klass, dream_maskgit_plus,
-dream_topk_margin, dream_entropy, p2, rcr and wino equal those of published implementations canvas for canvas
+All work with blocks (`block_length`), templates with holes, guidance (`cfg_scale`), left-padded batches (`attention_mask`),
+every `eos_policy` and a trace of every step; the one exception is named where it is. A sampler that does not use `steps`
+decides for itself when a block is done, and rows of a batch that are finished are not evaluated any more.
+
+*Words.* A *block* is `block_length` consecutive positions that may be written. *Confidence* is the probability of the
+candidate, untempered unless said otherwise. The *scheduled number*: every block gets the same number s of steps; of its m
+positions m // s are committed in each, one more in the first m % s, and what was taken back is owed again. Ties go to the
+lowest position.
+
+*Ends of sequence.* `eos_policy=allow` commits them as any other token. `forbid` lets a position whose candidate ends the
+sequence wait as long as the row has anything else to commit and steps to wait. `stop` finishes a row once a committed end has
+no mask before it: masks behind it become ends, tokens behind it stay (cut the text at the first end), and ends before the
+fixed text of a template do not count.
+
+*Paper or code.* The rule is the paper's; where the published code differs by more than details, `reference_quirks=True` gives
+the code's (factor, klass, and the nucleus of remdm). Where only the code tells a detail, it is the code's, and said below. At
+temperature 0 low_confidence, margin, entropy, threshold, entropy_bound, dream_maskgit_plus, dream_topk_margin, dream_entropy,
+p2, rcr and wino equal published implementations canvas for canvas, and so do factor and klass with `reference_quirks=True`
 (`tests/golden`).
 
 **What the order does to a distribution.** Where the order of positions does not look at the tokens drawn (random, entropy,

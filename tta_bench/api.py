@@ -63,7 +63,8 @@ def generate(
             ``stop`` finishes a row early once a committed end has no mask before it.
         eos_id: token id (or ids) that end a sequence; None asks the model's config.
         constraint_fn: token ids (B, P + gen_length) -> violations of that shape, float, >= 0.
-        answer_fn: row number and token ids of the row -> its answer, for samplers that vote; None takes the generated ids up
+        answer_fn: row number and token ids of the row (prompt and padding included) -> its answer, hashable, for samplers that
+            vote; None takes the generated ids up
             to the first that ends the sequence.
         dtype: in which logits are guided and scored; None keeps the model's, at least float32.
         reference_quirks: do as the published code does where it differs from its paper; samplers without such a difference
@@ -123,7 +124,9 @@ def build_sampler(sampler: str | Sampler, parameters: Mapping[str, Any], referen
     Raises:
         ValueError: no such name or parameter, a value out of range, or parameters for a sampler that is built already.
     """
-    if not isinstance(sampler, str):
+    if not isinstance(sampler, str | Sampler):
+        raise ValueError(f"sampler={sampler!r}: must be a name in conf/sampler or a Sampler; call a function that makes one")
+    if isinstance(sampler, Sampler):
         if parameters or reference_quirks:
             given = [*parameters, *(["reference_quirks"] if reference_quirks else [])]
             raise ValueError(f"{', '.join(given)}: parameters go with a sampler's name, not with a Sampler")
@@ -204,13 +207,15 @@ def append_masks(prompt: Tensor, gen_length: int, mask_id: int) -> Tensor:
     Raises:
         ValueError: the prompt is no (B, P) integer tensor, or the length is negative.
     """
+    if not isinstance(prompt, Tensor):
+        raise ValueError(f"prompt: must be a LongTensor (B, P), got {type(prompt).__name__}; encode it with the tokenizer")
     if prompt.dim() != 2 or prompt.dtype != torch.int64 or prompt.shape[0] == 0:
         raise ValueError(
             f"prompt: must be a LongTensor (B, P) with B >= 1, got {prompt.dtype} {tuple(prompt.shape)}; "
             "for a single prompt use prompt[None]"
         )
-    if gen_length < 0:
-        raise ValueError(f"gen_length={gen_length}: must not be negative; 0 fills the masks in the prompt only")
+    if not isinstance(gen_length, int) or gen_length < 0:
+        raise ValueError(f"gen_length={gen_length}: must be a whole number >= 0; 0 fills the masks in the prompt only")
     tail = torch.full((prompt.shape[0], gen_length), mask_id, dtype=prompt.dtype, device=prompt.device)
     return torch.cat((prompt, tail), dim=1)
 

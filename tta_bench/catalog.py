@@ -17,6 +17,9 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+GROUPS = ("model", "sampler", "task")
+"""Groups whose entries have parameters."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -30,6 +33,12 @@ class Entry:
     def name(self) -> str:
         """The last part of the target: the function's or class's name."""
         return self.target.rsplit(".", 1)[1]
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The parameters that differ from the target's defaults."""
+        defaults = inspect.signature(resolve(self.target)).parameters
+        return {key: value for key, value in self.parameters.items() if value != defaults[key].default}
 
     def build(self) -> Any:
         """Call the target. Errors about a parameter come from the target itself."""
@@ -87,7 +96,7 @@ def coerce(group: str, target: Callable[..., Any], parameters: Mapping[str, Any]
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     for key in parameters:
         if key not in signature.parameters:
-            raise ValueError(unknown(f"{group} parameter", key, tuple(signature.parameters)))
+            raise ValueError(no_parameter(group, target.__name__, key, tuple(signature.parameters)))
     values = {}
     for key, parameter in signature.parameters.items():
         value = parameters.get(key, parameter.default)
@@ -109,6 +118,17 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 def unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
     """The message for a name that does not exist, with the nearest that do."""
+    return f"unknown {kind} {name!r}; {nearest(name, known)}"
+
+
+def no_parameter(group: str, chosen: str, name: str, known: tuple[str, ...]) -> str:
+    """The message for a parameter that the chosen entry does not have, with the entries that do."""
+    owners = [n for n in names(group) if name in _read(group, n)] if group in GROUPS else []
+    hint = f"; it belongs to {', '.join(owners)}" if owners else f"; {nearest(name, known)}"
+    return f"{group} {chosen} has no parameter {name!r}{hint}"
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """The names that ``name`` may have been meant to be."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return f"unknown {kind} {name!r}; {hint}"
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"

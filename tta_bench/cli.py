@@ -256,7 +256,7 @@ def compose(overrides: list[str], *, with_hydra: bool = False) -> dict[str, Any]
 
 def explain(message: str, overrides: Sequence[str]) -> str:
     """Hydra's message, with the nearest existing name where one was misspelt."""
-    from tta_bench.catalog import names, unknown
+    from tta_bench.catalog import names, no_parameter, unknown
 
     choice = re.search(r"Could not find '(\w+)/([^']*)'", message)
     if choice:
@@ -270,6 +270,10 @@ def explain(message: str, overrides: Sequence[str]) -> str:
         keys: Any = compose(chosen) if chosen != list(overrides) else {}
         for part in parent.split(".") if parent else []:
             keys = keys.get(part) if isinstance(keys, dict) else None
+        if isinstance(keys, dict) and "_target_" in keys:
+            group = "task" if parent == "task" else "sampler"
+            chosen_name = str(keys["_target_"]).rpartition(".")[2]
+            return no_parameter(group, chosen_name, name, tuple(k for k in keys if k != "_target_"))
         if isinstance(keys, dict):
             return unknown(f"key under {parent}" if parent else "key", name, tuple(k for k in keys if k != "_target_"))
     return message.strip().replace("\n", " ")

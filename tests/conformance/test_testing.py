@@ -89,6 +89,22 @@ class Remembering:
 
 
 @dataclass(frozen=True)
+class BeyondItsBlock:
+    """Commits everything, eligible or not."""
+
+    def commits(self, turn: Turn, noise: Noise) -> Tensor:
+        return turn.canvas.masked
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Returns a priority where a choice is asked for."""
+
+    def commits(self, turn: Turn, noise: Noise) -> Tensor:
+        return turn.prediction.confidence
+
+
+@dataclass(frozen=True)
 class Idle:
     """Commits nothing."""
 
@@ -103,7 +119,13 @@ BROKEN = [
     (Sampler(VIEWS, Scheduled(Remembering())), "depends_on_the_seed_only", "same seed gave other tokens"),
     (Sampler(VIEWS, Scheduled(LookingAtOtherRows())), "decodes_a_row_as_it_would_alone", "in the batch"),
     (Sampler(VIEWS, Scheduled(ByPosition())), "decodes_a_padded_row_as_it_would_unpadded", "pads"),
-    (Sampler(VIEWS, Scheduled(MostConfident()), remask=TakingBackInTheLastStep()), "fills_the_masks_and_nothing_else", "."),
+    (
+        Sampler(VIEWS, Scheduled(MostConfident()), remask=TakingBackInTheLastStep()),
+        "fills_the_masks_and_nothing_else",
+        "TakingBackInTheLastStep may not take back row 0, position .*: it is not among turn.remaskable",
+    ),
+    (Sampler(VIEWS, BeyondItsBlock()), "fills_the_masks_and_nothing_else", "BeyondItsBlock may not commit row 0"),
+    (Sampler(VIEWS, Numbers()), "fills_the_masks_and_nothing_else", "Numbers must return a bool tensor"),
     (Sampler(Miscounting(), Scheduled(MostConfident())), "counts_what_it_costs", "made"),
 ]
 
@@ -111,7 +133,7 @@ BROKEN = [
 @pytest.mark.parametrize(("sampler", "check", "message"), BROKEN, ids=lambda v: v if isinstance(v, str) else "")
 def test_a_broken_sampler_is_caught(sampler: Sampler, check: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testing, "PHASES", (Phase.generate,))  # any input that fails will do
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises((AssertionError, ValueError), match=message):
         next(c for c in testing.CHECKS if c.__name__ == check)(sampler)
 
 
@@ -128,3 +150,17 @@ def test_a_sampler_of_ones_own_passes() -> None:
 def test_an_open_schedule_that_goes_nowhere_is_stopped_with_a_reason() -> None:
     with pytest.raises(RuntimeError, match="neither committed nor took back anything"):
         tta_bench.generate(testing.TinyDenoiser(), torch.tensor([[1]]), Sampler(VIEWS, Idle(), schedule=Open()), gen_length=3)
+
+
+def test_a_part_that_is_none_is_refused_when_the_sampler_is_built() -> None:
+    with pytest.raises(TypeError, match=r"remask=.*: must have uses_constraint"):
+        Sampler(VIEWS, Scheduled(MostConfident()), remask=RemaskWithoutFlag())
+    with pytest.raises(TypeError, match=r"commit=.*: must have commits"):
+        Sampler(VIEWS, MostConfident())
+
+
+class RemaskWithoutFlag:
+    """Lacks ``uses_constraint``."""
+
+    def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
+        return turn.remaskable

@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 import torch
 
-from tta_bench import catalog
+from tta_bench import catalog, testing
 
 GUIDE = Path(__file__).with_name("usage_guide.md")
 REPLACED = {
@@ -88,10 +88,20 @@ def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
     sources = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), flags=re.DOTALL)
     found: dict[str, Any] = {"my_sampler": lambda: catalog.entry("sampler", "low_confidence").build()}
     for source in sources:
-        exec(compile(source, "README", "exec"), found)
+        exec(compile(source, "README", "exec", dont_inherit=True), found)
     found["test_my_sampler"](found["CHECKS"][0])
     assert "8 40" in capsys.readouterr().out
     assert len(found["summary"]) == 16
+    assert found["logs"]["forward_passes"] == 40
+
+
+def test_the_sampler_of_the_contributing_guide_conforms() -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
+    found: dict[str, Any] = {"__name__": "guide"}
+    exec(compile(source, "CONTRIBUTING", "exec", dont_inherit=True), found)
+    assert found["logs"]["forward_passes"] >= 6
+    for check in testing.CHECKS:
+        check(found["my_sampler"]())
 
 
 def test_the_benchmark_takes_functions_of_your_own(mini: tuple, tmp_path: Path) -> None:

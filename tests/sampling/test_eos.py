@@ -167,3 +167,26 @@ def test_templates_with_holes_before_fixed_text_are_filled_block_by_block(sample
         # Without remasking the blocks are filled from left to right: the holes come before what is appended.
         order = [p for s in logs["token_logs"] for r, p, _ in s["committed"] if r == 0]
         assert order[:2] in ([1, 2], [2, 1]) or sampler == "self_consistency"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": [1, 2]}, "prompt: must be a LongTensor .* got list; encode it with the tokenizer"),
+        ({"gen_length": None}, "gen_length=None: must be a whole number"),
+        ({"sampler": catalog.entry}, "must be a name in conf/sampler or a Sampler; call a function that makes one"),
+        ({"sampler": "low_confidence", "threshold": 0.5}, "no parameter 'threshold'; it belongs to t2m, threshold, wino"),
+        ({"dtype": "int8"}, "dtype=int8: must be float64"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(options: dict, message: str) -> None:
+    arguments = {"prompt": torch.tensor([[1]]), "gen_length": 2, "steps": 2, **options}
+    with pytest.raises(ValueError, match=message):
+        tta_bench.generate(testing.TinyDenoiser(), **arguments)
+
+
+def test_answers_that_cannot_be_counted_are_refused() -> None:
+    with pytest.raises(TypeError, match="answer_fn returned list for row 0: answers must be hashable"):
+        tta_bench.generate(
+            testing.TinyDenoiser(), torch.tensor([[1]]), "self_consistency", gen_length=2, steps=2, answer_fn=lambda _, ids: ids
+        )

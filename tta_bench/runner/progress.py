@@ -62,7 +62,6 @@ def tracked(console: Console, spec: RunSpec, total: int) -> Iterator[Advance]:
 
 def label(spec: RunSpec) -> str:
     """A run in a few words."""
-    parameters = spec.sampler.parameters
-    shown = [f"{key}={parameters[key]}" for key in ("tta_k", "remask_top_pct") if key in parameters]
+    shown = [f"{key}={value}" for key, value in spec.sampler.changed.items()]
     steps = "open" if spec.steps is None else f"{spec.steps} steps"
     return f"{spec.task_name:<10} {steps:>9}  {' '.join([spec.sampler.name, *shown])}"

@@ -127,7 +127,7 @@ class Looped:
 
     Attributes:
         eta: sigma between the times ``t_on`` and ``t_off``, as far as sigma_max allows.
-        t_on, t_off: when the loop starts and ends, 1 >= t_on > t_off >= 0.
+        t_on, t_off: when the loop starts and ends, 1 > t_on > t_off > 0.
         alpha_on: share of tokens that are not masked during the loop.
     """
 

@@ -59,6 +59,21 @@ class Sampler:
     freeze: FreezeWindow | None = None
     vote: Vote | None = None
 
+    def __post_init__(self) -> None:
+        needed = {
+            "views": ("predict", "k"),
+            "commit": ("commits",),
+            "schedule": ("due",),
+            "remask": ("remasks", "uses_constraint"),
+        }
+        for part, attributes in needed.items():
+            value = getattr(self, part)
+            missing = [name for name in attributes if value is not None and not hasattr(value, name)]
+            if missing:
+                raise TypeError(
+                    f"{part}={value!r}: must have {' and '.join(missing)} (see the protocols in tta_bench.sampling)"
+                )
+
     @property
     def uses_constraint(self) -> bool:
         """Whether violations can change what is remasked."""
@@ -231,7 +246,9 @@ def advance(
         previous_commits=state.previous_commits,
     )
     commits = sampler.commit.commits(turn, noise)
+    check_choice(sampler.commit, "commit", commits, turn.eligible, canvas.step)
     remasks = sampler.remask.remasks(turn, commits, noise) if sampler.remask else torch.zeros_like(commits)
+    check_choice(sampler.remask, "take back", remasks, turn.remaskable, canvas.step)
     tokens = torch.where(commits, prediction.tokens, canvas.tokens).masked_fill(remasks, canvas.mask_id)
     if freeze and memory:
         memory = freeze.end(memory, tokens != canvas.tokens)
@@ -246,6 +263,23 @@ def advance(
         freeze=memory,
     )
     return moved_on(after, info, sampler.schedule, layout, eos), info
+
+
+def check_choice(rule: object, verb: str, chosen: Tensor, allowed: Tensor, step: int) -> None:
+    """Refuse what a rule may not choose.
+
+    Raises:
+        ValueError: it is no (B, L) bool, or holds a position that is not allowed; the message names rule, row and position.
+    """
+    name = type(rule).__name__
+    if chosen.shape != allowed.shape or chosen.dtype != torch.bool:
+        raise ValueError(
+            f"step {step}: {name} must return a bool tensor {tuple(allowed.shape)}, got {chosen.dtype} {tuple(chosen.shape)}"
+        )
+    if bool((chosen & ~allowed).any()):
+        row, position = (chosen & ~allowed).nonzero()[0].tolist()
+        kind = "turn.eligible" if verb == "commit" else "turn.remaskable"
+        raise ValueError(f"step {step}: {name} may not {verb} row {row}, position {position}: it is not among {kind}")
 
 
 def moved_on(state: State, info: StepInfo, schedule: Schedule, layout: Layout, eos: EosPolicy) -> State:

@@ -77,7 +77,12 @@ class Temporal:
 
 def answered(row: int, ids: list[int], answer_fn: AnswerFn | None) -> Hashable:
     """What a sequence answers: ``answer_fn`` of it, or all its token ids."""
-    return tuple(ids) if answer_fn is None else answer_fn(row, ids)
+    found = tuple(ids) if answer_fn is None else answer_fn(row, ids)
+    if not isinstance(found, Hashable):
+        raise TypeError(
+            f"answer_fn returned {type(found).__name__} for row {row}: answers must be hashable, for instance a str"
+        )
+    return found
 
 
 def winner(answers: Sequence[Hashable], weights: Sequence[float]) -> int:

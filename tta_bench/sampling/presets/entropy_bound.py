@@ -38,7 +38,8 @@ class EntropyBound:
 def entropy_bound(*, gamma: float = 0.1, temperature: float = 0.0) -> Sampler:
     """Commit the largest set of masked positions, by rising entropy, with (sum of entropies) - (largest) <= gamma.
 
-    That difference bounds the mutual information of the positions, which committing them together ignores.
+    Entropies are untempered, and the block's. That difference bounds the mutual information of the positions, which
+    committing them together ignores.
 
     Cost: one forward pass a step, and as many steps as that takes; ``steps`` is not used.
 

@@ -70,9 +70,11 @@ def klass(
     temperature: float = 0.0,
     reference_quirks: bool = False,
 ) -> Sampler:
-    """Commit every masked position of the block that is confident and stable; where there is none, LLaDA's scheduled number.
+    """Commit every masked position of the block that is confident and stable; where there is none, the most confident.
 
-    Stable: KL(p_t || p_t-1) stayed below a threshold in each of the last steps.
+    Stable: KL(p_t || p_t-1) stayed below a threshold in each of the last ``history_length`` steps. Where nothing is ready, m
+    // s positions of a block of m with s steps are committed (one more in the first m % s steps); in its last step all that
+    is left.
 
     Cost: one forward pass a step, at most ``steps``; a block that is filled early ends early.
 

@@ -11,6 +11,7 @@ from tta_bench.sampling.views import SingleView
 def p2(*, temperature: float = 0.0) -> Sampler:
     """Draw at all positions of the block; the floor(N (1 - (i + 1) / S)) least confident draws become masks.
 
+    N is the length of the block, i = 0 .. S - 1 the step in it.
     A masked position that is not among them takes its draw; a committed one keeps its token, whatever was drawn there. The
     confidence is that of the new draw.
 

@@ -10,12 +10,15 @@ from tta_bench.sampling.views import SingleView
 def random(*, temperature: float = 0.0) -> Sampler:
     """Commit the scheduled number of masked positions in an order drawn anew in every step.
 
+    This is the ``random`` order of LLaDA's published code. In the paper's algorithm 4 every position decides for itself
+    instead; that is ``dream_origin``.
+
     Cost: one forward pass a step.
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token.
 
     Reference:
-        Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, algorithm 4.
+        Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, and its published ``generate``.
     """
     return Sampler(views=SingleView(temperature=temperature), commit=Scheduled(RandomOrder()))

@@ -20,7 +20,7 @@ def random_remask(
 ) -> Sampler:
     """Commit and remask as ``tta`` does, as many tokens in every step, but choose those to remask at random.
 
-    What ``tta`` gains over this is what its uncertainty is worth.
+    They can lie in earlier blocks too. What ``tta`` gains over this is what its uncertainty is worth.
 
     Cost: one forward pass a step.
 

@@ -11,7 +11,8 @@ from tta_bench.sampling.views import SingleView
 def rcr(*, temperature: float = 0.0) -> Sampler:
     """Commit all masked positions of the block, then mask those again whose confidence at commit was lowest.
 
-    As many are masked again as the linear schedule still owes; tokens of earlier blocks can be among them.
+    As many are masked again as the linear schedule still owes, floor(N (1 - (i + 1) / S)) of a block of N after step i = 0 ..
+    S - 1; tokens of earlier blocks can be among them. A token that is masked again is judged anew when it is committed.
 
     Cost: one forward pass a step.
 

@@ -20,7 +20,8 @@ def remdm_cap(
     A committed token is masked again with probability sigma, a masked position is committed with probability
     (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t). sigma = min(eta, sigma_max), sigma_max = min(1, (1 - alpha_s) / alpha_t).
 
-    Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left.
+    Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left. (The published code ends at
+    1e-5 and fills what may be left greedily, with one more pass.) Only tokens of the block are masked again.
 
     Cost: one forward pass a step.
 

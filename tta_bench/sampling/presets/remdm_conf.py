@@ -18,9 +18,10 @@ def remdm_conf(
 
     A committed token is masked again with probability sigma_i, a masked position is committed with probability
     (alpha_s - (1 - sigma_i) alpha_t) / (1 - alpha_t). sigma_i = softmax(-confidence at commit)_i sigma_max
-    over the committed tokens, sigma_max = min(1, (1 - alpha_s) / alpha_t); at masked positions it is 0.
+    over the committed tokens of the block, sigma_max = min(1, (1 - alpha_s) / alpha_t); at masked positions it is 0.
 
-    Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left.
+    Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left. (The published code ends at
+    1e-5 and fills what may be left greedily, with one more pass.) Only tokens of the block are masked again.
 
     Cost: one forward pass a step.
 

@@ -25,7 +25,8 @@ def remdm_loop(
     alpha_on and sigma = min(eta, sigma_max), sigma_max = (1 - alpha_s) / alpha_t. Before it alpha rises linearly to alpha_on,
     after it to 1, and sigma is 0.
 
-    Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left.
+    Times fall from 1 to 0 in equal steps over the block, so the last step commits what is left. (The published code ends at
+    1e-5 and fills what may be left greedily, with one more pass.) Only tokens of the block are masked again.
 
     Cost: one forward pass a step.
 

@@ -85,9 +85,10 @@ class Exchange:
 def remdm_topk(*, remask_number: int = 1, temperature: float = 1.0) -> Sampler:
     """Decode by low confidence in three phases: draft 7/8 of the block, exchange tokens, fill the rest.
 
-    An exchange masks the ``remask_number`` tokens of the block with the lowest confidence at commit, and commits as many
-    in the next step. Half of the block's steps are exchanges. The reference makes twice the steps asked for, here they are
-    what is asked for.
+    An exchange masks the ``remask_number`` tokens of the block with the lowest confidence at commit, and commits as many in
+    the next step; one that was committed in the same step can be among them, and then simply stays masked. Half of the
+    block's S steps are exchanges and S // 16 fill the rest, at least the last. The reference makes twice the steps asked for,
+    here they are what is asked for.
 
     Cost: one forward pass a step.
 

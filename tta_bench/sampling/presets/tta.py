@@ -30,8 +30,8 @@ def tta(
 
     A step scores every committed position by R = alpha H + beta D + gamma V - lambda C, with H the entropy (nats) of the
     views' mean distribution, D the disagreement of their draws (0..1), V the constraint violation and C how often the
-    position was remasked. The worst are masked again; the cumulative schedule commits them anew. The last step remasks
-    nothing.
+    position was remasked. The worst are masked again, in earlier blocks too; the cumulative schedule commits them anew. The
+    last step remasks nothing.
 
     Cost: one forward pass a step with temperature views, whatever ``tta_k``; ``tta_k`` passes with dropout views.
 
@@ -49,7 +49,8 @@ def tta(
         freeze_window: steps over which changes are counted.
         freeze_threshold: changes within the window that freeze a position.
         freeze_duration: steps a frozen position cannot be remasked.
-        temperature: of the only view when ``tta_k`` is 1.
+        temperature: of the draw of the only view when ``tta_k`` is 1. Draws tell how far views disagree; the candidate is the
+            most probable token of the views' mean in any case, so this changes no token.
     """
     dropout = tta_dropout_p if tta_use_dropout else None
     low, high = tta_temperature_range

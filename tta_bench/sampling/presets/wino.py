@@ -15,8 +15,6 @@ from tta_bench.sampling.selection import take_highest
 from tta_bench.sampling.shadow import ShadowView
 from tta_bench.types import Turn
 
-ACCEPTED_BEFORE_THE_FIRST_STEP = 30
-
 
 @dataclass(frozen=True)
 class WideIn:
@@ -54,14 +52,14 @@ class NarrowOut:
         """(B, L) bool."""
         support = turn.prediction.support
         doubtful = turn.remaskable & turn.canvas.block & (support < self.threshold)
-        first = turn.canvas.place.step == 0
-        most = torch.where(first, ACCEPTED_BEFORE_THE_FIRST_STEP, turn.previous_commits) - 1
-        return take_highest(-support, doubtful, torch.where(commits.sum(dim=1) > 1, most, 0))
+        return take_highest(-support, doubtful, torch.where(commits.sum(dim=1) > 1, turn.previous_commits - 1, 0))
 
 
 def wino(*, threshold: float = 0.6, threshold_back: float = 0.9, temperature: float = 0.0) -> Sampler:
-    """Commit every confident candidate of the block; take back the tokens that a prediction blind to them would not repeat.
+    """Commit the confident candidates of the block; take back the tokens that a prediction blind to them would not repeat.
 
+    Of m masks at most int(0.7 m), cut to 5..20, are committed, at least one. Tokens are taken back only in a step that commits
+    more than one, and fewer than the step before committed, so that a block comes to its end (both as in the published code).
     The blind prediction comes from a shadow of the block, masks that are evaluated in the same call: no real position sees
     them, and each sees everything but the position it mirrors. The model must take a 4-D boolean ``attention_mask`` and
     ``position_ids``. Models with shifted logits are refused: their shadow would predict the token after.
