@@ -115,7 +115,7 @@ def run(words: list[str]) -> int:
         return refuse(error)
     console = make_console()
     console.print(announcement(comparisons), highlight=False)
-    launch([*(["--multirun"] if multirun else []), *overrides])
+    launch([*(["--multirun"] if multirun else []), *deferred(overrides)])
     from tta_bench.analysis.load import AnalysisError, load_study
     from tta_bench.runner.store import StoreError
 
@@ -124,6 +124,21 @@ def run(words: list[str]) -> int:
     except (AnalysisError, StoreError) as error:
         refuse(error)
         return FAILED
+
+
+def deferred(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with a fixed parameter of a group that is swept as a choice of one.
+
+    Hydra composes a sweep's fixed overrides with the default entry of the group first, which need not have the parameter.
+    """
+    swept = {match[1] for word in overrides if (match := re.match(r"(?:sampler@)?(sampler|baseline|task)=[^=]*,", word))}
+    words = []
+    for word in overrides:
+        match = re.match(r"(sampler|baseline|task)\.[^=]+=", word)
+        # Sweeps stay as they are; Hydra's choice cannot hold null.
+        defers = match and match[1] in swept and not re.search(r"=(choice|range|glob)\(|,(?![^\[]*\])|=null$", word)
+        words.append(re.sub(r"=(.*)", r"=choice(\1)", word, count=1) if defers else word)
+    return words
 
 
 def announcement(comparisons: Sequence[Comparison]) -> str:
@@ -215,7 +230,9 @@ def expand(overrides: list[str], *, multirun: bool) -> tuple[list[list[str]], bo
         fixed = [word for word, part in zip(overrides, parsed, strict=True) if not part.is_sweep_override()]
         if not multirun and len(fixed) < len(overrides):
             raise ConfigurationError(f"{next(w for w in overrides if w not in fixed)}: several values need a sweep; add -m")
-        hydra = compose(fixed, with_hydra=True)["hydra"]
+        # The other overrides may fit only what a sweep chooses, as sampler.threshold=0.5 fits sampler=threshold,t2m.
+        about_the_sweep = [word for word in fixed if re.match(r"\+?(experiment=|hydra[./@])", word)]
+        hydra = compose(about_the_sweep, with_hydra=True)["hydra"]
         multirun = multirun or hydra["mode"] == "MULTIRUN"
         saved = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
         if not multirun:

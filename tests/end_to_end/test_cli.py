@@ -154,6 +154,15 @@ def test_every_sampler_runs_by_its_name_in_the_study_of_rivals(tmp_path: Path, c
     assert sorted(table(tmp_path / "reports" / "all")["sampler"]) == sorted(catalog.names("sampler"))
 
 
+def test_a_parameter_may_fit_only_the_samplers_that_are_swept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["sampler.threshold=0.5", "n_problems=3", "steps=4", f"output_dir={tmp_path}"]
+    assert run("-m", "sampler=threshold,t2m", *words) == 0
+    assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "threshold", "t2m"]
+    capsys.readouterr()
+    assert run("-m", "sampler=threshold,factor", *words) == 2
+    assert "sampler factor has no parameter 'threshold'; it belongs to t2m, threshold, wino" in capsys.readouterr().err
+
+
 def test_two_baselines_give_two_comparisons(tmp_path: Path) -> None:
     assert run("-m", "baseline=low_confidence,random", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
     assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "tta", "random", "tta"]
