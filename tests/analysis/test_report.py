@@ -11,7 +11,7 @@ import pytest
 from tta_bench.analysis import figures
 from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, alike, common_problems, load_study
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.report import write_report
+from tta_bench.analysis.report import sentences, write_report
 from tta_bench.analysis.summary import COLUMNS, summarize
 from tta_bench.analysis.tables import escape, latex
 
@@ -81,6 +81,19 @@ def test_a_sampler_without_steps_shows_none_and_is_paired(study: Study, tmp_path
     assert not alike(Run("x", {**free.config, "task": {"name": "other"}}, free.records), baseline)
     report = write_report(Study("s", (Pair(baseline, free),), 60, 1), tmp_path, TestPlan())
     assert report.summary["settings"].tolist() == ["steps=4", ""]
+
+
+def test_many_samplers_are_told_by_verdict() -> None:
+    rows = [("t", "a", 0.1, "better"), ("t", "b", 0.3, "better"), ("t", "c", -0.2, "worse"), ("t", "d", 0.0, "equivalent")]
+    few = pd.DataFrame([*rows, ("t", "base", 0.0, "")], columns=["task", "sampler", "delta", "verdict"])
+    assert sentences(few)[0] == "t: a against its baseline, +10.0 points in 1 comparison(s): 1 better."
+    many = pd.DataFrame([*rows, ("t", "e", 0.01, "inconclusive")], columns=["task", "sampler", "delta", "verdict"])
+    assert sentences(many) == [
+        "t: better than the baseline: b (+30.0), a (+10.0).",
+        "t: equivalent: d (+0.0).",
+        "t: inconclusive: e (+1.0).",
+        "t: worse than the baseline: c (-20.0).",
+    ]
 
 
 def test_ticks_are_the_passes_where_they_are_few_and_whole_else_powers_of_two() -> None:

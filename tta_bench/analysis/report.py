@@ -76,15 +76,39 @@ def title(pair: Pair) -> str:
     return f"{pair.candidate.task}: {pair.candidate.sampler}{views}{steps}"
 
 
+MANY = 4
+"""Samplers of a task of which each gets a sentence; more are told by verdict."""
+
+
 def sentences(summary: pd.DataFrame) -> list[str]:
-    """The finding per task and sampler: how many settings are better, worse, equivalent or undecided, and the range."""
+    """The finding per task: for each sampler, or for each verdict where there are many samplers."""
+    compared = summary[summary["verdict"] != ""]
     found = []
-    for (task, sampler), rows in summary[summary["verdict"] != ""].groupby(["task", "sampler"], sort=False):
-        counts = ", ".join(f"{n} {verdict}" for verdict, n in rows["verdict"].value_counts(sort=False).sort_index().items())
-        low, high = 100 * rows["delta"].min(), 100 * rows["delta"].max()
-        spread = f"{low:+.1f}" if len(rows) == 1 else f"{low:+.1f} to {high:+.1f}"
-        found.append(f"{task}: {sampler} against its baseline, {spread} points in {len(rows)} comparison(s): {counts}.")
+    for task, rows in compared.groupby("task", sort=False):
+        if rows["sampler"].nunique() <= MANY:
+            found += [of_sampler(str(task), str(name), part) for name, part in rows.groupby("sampler", sort=False)]
+        else:
+            found += [of_verdict(str(task), str(verdict), part) for verdict, part in rows.groupby("verdict")]
     return found
+
+
+def of_sampler(task: str, sampler: str, rows: pd.DataFrame) -> str:
+    """How many settings of a sampler are better, worse, equivalent or undecided, and the range."""
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in rows["verdict"].value_counts(sort=False).sort_index().items())
+    low, high = 100 * rows["delta"].min(), 100 * rows["delta"].max()
+    spread = f"{low:+.1f}" if len(rows) == 1 else f"{low:+.1f} to {high:+.1f}"
+    return f"{task}: {sampler} against its baseline, {spread} points in {len(rows)} comparison(s): {counts}."
+
+
+def of_verdict(task: str, verdict: str, rows: pd.DataFrame) -> str:
+    """Which samplers got a verdict, largest difference first."""
+    ordered = rows.sort_values("delta", ascending=False)
+    named = [f"{name} ({100 * delta:+.1f})" for name, delta in zip(ordered["sampler"], ordered["delta"], strict=True)]
+    return (
+        f"{task}: {verdict} than the baseline: {', '.join(named)}."
+        if verdict in ("better", "worse")
+        else (f"{task}: {verdict}: {', '.join(named)}.")
+    )
 
 
 def render(study: Study, summary: pd.DataFrame, note: str, answer: tuple[str, ...], pictures: list[Path]) -> str:
