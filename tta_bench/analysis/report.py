@@ -104,11 +104,8 @@ def of_verdict(task: str, verdict: str, rows: pd.DataFrame) -> str:
     """Which samplers got a verdict, largest difference first."""
     ordered = rows.sort_values("delta", ascending=False)
     named = [f"{name} ({100 * delta:+.1f})" for name, delta in zip(ordered["sampler"], ordered["delta"], strict=True)]
-    return (
-        f"{task}: {verdict} than the baseline: {', '.join(named)}."
-        if verdict in ("better", "worse")
-        else (f"{task}: {verdict}: {', '.join(named)}.")
-    )
+    heading = f"{verdict} than the baseline" if verdict in ("better", "worse") else verdict
+    return f"{task}: {heading}: {', '.join(named)}."
 
 
 def render(study: Study, summary: pd.DataFrame, note: str, answer: tuple[str, ...], pictures: list[Path]) -> str:
