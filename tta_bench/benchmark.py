@@ -19,7 +19,7 @@ from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
 from tta_bench.analysis.tables import print_table
 from tta_bench.api import find_mask_id, generate, generate_with_tta_uncertainty
-from tta_bench.runner.execute import Item, batches
+from tta_bench.runner.batch import Item, batches
 from tta_bench.runner.prompts import decode, encode
 from tta_bench.runner.store import record_key
 from tta_bench.tasks.base import Task

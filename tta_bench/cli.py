@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
-    from tta_bench.analysis.load import Study
-    from tta_bench.analysis.plan import TestPlan
+    from tta_bench.analysis.plan import Allowances, TestPlan
+    from tta_bench.commands.run import Asked
     from tta_bench.runner.settings import Comparison
 
 HELP = """\
@@ -22,10 +24,18 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench run [KEY=VALUE ...]           baseline and candidate on a task's problems; resumes; ends with the table
   tta-bench run -m KEY=V1,V2,... ...      the same for every combination of values (a sweep)
   tta-bench run experiment=demo           a saved study
+  tta-bench run --fresh ...               does everything again; what was there is moved to OUTPUT_DIR/replaced
+  tta-bench plan [-m] [KEY=VALUE ...]     what run would do: runs, forward passes, time, minimum detectable effect
   tta-bench analyze [DIR] [KEY=VALUE ...] the table, figures and report again, from what is on disk; needs no model
+  tta-bench ls [DIR]                      runs on disk and how far they are
+  tta-bench show RUN [DIR]                all about one run, errors included; the beginning of its name will do
+  tta-bench explain RUN_A RUN_B [DIR]     what two runs differ in, and the problems that only one of them solved
+  tta-bench score RUN ... [DIR]           scores again what was generated, without a model
+  tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
+  tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes
   tta-bench --version
 
-DIR is a report folder, or an output folder (default: outputs). Some keys, with their defaults:
+DIR is an output folder (default: outputs), for analyze also a report folder. Some keys, with their defaults:
 
   task=sudoku             sudoku, listops, arithmetic, json
   sampler=tta             {samplers}
@@ -33,17 +43,20 @@ DIR is a report folder, or an output folder (default: outputs). Some keys, with 
   baseline=low_confidence any sampler
   steps=8                 denoising steps of all samplers that use them; sweep it to compare whole curves
   n_problems=100 split=dev replicates=1 seed=0 eos_policy=allow constraint=none output_dir=outputs name=default
+  batch_size=auto max_failures=10 time_limit=null select=null
 
   tta-bench run --cfg job                 every key with its value
   tta-bench run --info defaults-tree      where each comes from
+
+Exit codes: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted.
 """
 
-COMMANDS = ("run", "analyze")
+COMMANDS = ("run", "plan", "analyze", "ls", "show", "explain", "score", "doctor", "clean")
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    """Run a command; returns the exit code: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(help_text())
@@ -62,9 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(help_text())
         return 0
     try:
-        return run(rest) if command == "run" else analyze(rest)
+        return {"run": run, "plan": plan, "analyze": analyze, "doctor": doctor}.get(command, partial(on_disk, command))(rest)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; nothing finished is lost. Go on with: tta-bench {' '.join(words)}", file=sys.stderr)
+        # Going on must not start afresh.
+        again = shlex.join(["tta-bench", *(word for word in words if word != "--fresh")])
+        print(f"\ninterrupted; nothing finished is lost. Go on with: {again}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -89,41 +104,63 @@ def refuse(message: object) -> int:
     return BAD_INPUT
 
 
+SHOWS_ONLY = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--resolve", "--package", "-p", "--shell-completion", "-sc")
+
+
+def understand(words: Sequence[str], *more: str) -> Asked:
+    """Compose and check every combination of overrides, so that a mistake in the last one costs nothing.
+
+    Raises:
+        ValueError: something is not as it must be; the message names the key, the value and the rule.
+    """
+    from tta_bench.commands.run import Asked
+
+    overrides = [word for word in words if word not in ("-m", "--multirun")]
+    jobs, multirun = expand(overrides, multirun=len(overrides) < len(words))
+    configs = [compose([*job, *more]) for job in jobs]
+    comparisons = [read(config) for config in configs]
+    tests = {test_plan(config) for config in configs}
+    allowed = {allowances(config) for config in configs}
+    if len(tests) > 1 or len(allowed) > 1:
+        raise ConfigurationError("analysis: its settings are fixed before a study; sweep something else")
+    rules = {config["select"] for config in configs}
+    if len(rules) > 1 or not rules <= {None, "best_on_dev"}:
+        raise ConfigurationError(f"select={', '.join(map(str, rules))}: must be best_on_dev, or null to report all")
+    sweep = ["--multirun"] if multirun else []
+
+    def send(chosen: Sequence[int] | None, last_round: bool) -> None:
+        # Jobs of a sweep say all that is swept, so that what a saved study sweeps must not be multiplied with it again.
+        settled = ["hydra.sweeper.params=null"] if multirun else []
+        whole = [[*sweep, *deferred(overrides), *more]]
+        words = whole if chosen is None else [[*sweep, *jobs[i], *more, *settled] for i in chosen]
+        for sent in words:
+            launch(sent, last_job if last_round else job)
+
+    return Asked(tuple(comparisons), tests.pop(), allowed.pop(), rules.pop(), send)
+
+
 def run(words: list[str]) -> int:
     """``tta-bench run``: plan and check everything, do it through Hydra's launcher, report."""
-    shows_only = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--resolve", "--package", "-p", "--shell-completion", "-sc")
-    if any(word.split("=")[0] in shows_only for word in words):
-        launch(words)
+    if any(word.split("=")[0] in SHOWS_ONLY for word in words):
+        launch(words, job)
         return 0
-    overrides = [word for word in words if word not in ("-m", "--multirun")]
-    from dataclasses import asdict
+    from tta_bench.analysis.load import AnalysisError
+    from tta_bench.commands.run import run_all, run_selected
+    from tta_bench.runner.disk import StoreError
 
-    from tta_bench.models.checkpoint import CheckpointError
-    from tta_bench.runner.settings import check_folders
-    from tta_bench.runner.study import write_study
-
+    fresh, words = "--fresh" in words, [word for word in words if word != "--fresh"]
     try:
-        jobs, multirun = expand(overrides, multirun=len(overrides) < len(words))
-        configs = [compose(job) for job in jobs]
-        comparisons = [read(config) for config in configs]
-        plans = {test_plan(config) for config in configs}
-        if len(plans) > 1:
-            raise ConfigurationError("analysis: its settings are fixed before a study; sweep something else")
-        check_folders(comparisons[0])
-        report_dir = write_study(comparisons, asdict(plans.pop()))
-    except (ConfigurationError, CheckpointError, ValueError) as error:
-        return refuse(error)
-    console = make_console()
-    console.print(announcement(comparisons), highlight=False)
-    launch([*(["--multirun"] if multirun else []), *deferred(overrides)])
-    from tta_bench.analysis.load import AnalysisError, load_study
-    from tta_bench.runner.store import StoreError
-
-    try:
-        return report(load_study(report_dir), report_dir, test_plan(configs[0]), console)
+        asked, console = understand(words), make_console()
+        if not asked.select:
+            return run_all(asked, console, fresh=fresh)
+        if any(comparison.candidate.split == "train" for comparison in asked.comparisons):
+            raise ConfigurationError("split=train: select=best_on_dev chooses on dev and reports on test; leave split out")
+        return run_selected(understand(words, "split=dev"), understand(words, "split=test"), console, fresh=fresh)
     except (AnalysisError, StoreError) as error:
         refuse(error)
         return FAILED
+    except ValueError as error:
+        return refuse(error)
 
 
 def deferred(overrides: Sequence[str]) -> list[str]:
@@ -141,28 +178,51 @@ def deferred(overrides: Sequence[str]) -> list[str]:
     return words
 
 
-def announcement(comparisons: Sequence[Comparison]) -> str:
-    """What is about to be done, in a line."""
-    from tta_bench.runner.study import count_done
+def plan(words: list[str]) -> int:
+    """``tta-bench plan``: what run would do."""
+    from tta_bench.commands.plan import print_plan
+    from tta_bench.runner.disk import StoreError
 
-    runs = {spec.run_id: c for c in comparisons for spec in c.runs}
-    pairs = {pair for c in comparisons for pair in c.pairs}
-    first = comparisons[0]
-    size = first.n_problems * first.replicates
-    done = sum(count_done(run_id, c) for run_id, c in runs.items())
-    reused = f"\n{done:,} of {len(runs) * size:,} answers are in {first.output_dir}/runs already" if done else ""
-    return (
-        f"{first.name}: {len(pairs)} comparison(s), {len(runs)} runs of {first.n_problems} problems x {first.replicates} "
-        f"replicate(s) on {first.candidate.split}, model {first.model_name}{reused}"
-    )
+    try:
+        asked = understand([word for word in words if word != "--fresh"])
+        print_plan(asked.comparisons, asked.tests, asked.allow, make_console())
+    except (ValueError, StoreError) as error:
+        return refuse(error)
+    return 0
+
+
+def doctor(words: list[str]) -> int:
+    """``tta-bench doctor``: checks of machine, model and harness."""
+    from tta_bench.commands.doctor import examine
+
+    try:
+        comparison = read(compose(words))
+        return 0 if examine(comparison, make_console()) else FAILED
+    except ValueError as error:
+        return refuse(error)
+
+
+def on_disk(command: str, words: list[str]) -> int:
+    """The commands that look at, or change, what is on disk, and need neither a model nor a configuration."""
+    from importlib import import_module
+
+    from tta_bench.runner.disk import StoreError
+
+    folder = Path(words.pop() if words and Path(words[-1]).joinpath("runs").is_dir() else "outputs")
+    try:
+        code: int = import_module(f"tta_bench.commands.{command}").main(folder, words, make_console())
+    except (ValueError, StoreError) as error:
+        return refuse(error)
+    return code
 
 
 def analyze(words: list[str]) -> int:
     """``tta-bench analyze``: report on a folder of runs."""
     from dataclasses import replace
 
-    from tta_bench.analysis.load import AnalysisError, load_study
-    from tta_bench.runner.store import StoreError
+    from tta_bench.analysis.load import load_study
+    from tta_bench.commands.report import print_report
+    from tta_bench.runner.disk import StoreError
 
     folders = [word for word in words if "=" not in word]
     if len(folders) > 1:
@@ -170,33 +230,17 @@ def analyze(words: list[str]) -> int:
     try:
         config = compose([word for word in words if "=" in word])
         folder = Path(folders[0] if folders else config["output_dir"])
-        study = load_study(folder, str(config["baseline"]["_target_"]).rsplit(".", 1)[1])
+        study = load_study(folder, str(config["baseline"]["_target_"]).rsplit(".", 1)[1], allowances(config))
         given = any(word.startswith("report_dir=") for word in words)
         default = folder if (folder / "study.json").is_file() else folder / "reports" / "all"
-        replanned = any(word.startswith("analysis") for word in words)
-        plan = study.plan if study.plan and not replanned else test_plan(config)
-        if study.plan and plan != study.plan:
+        replanned = any(re.match(r"analysis[=.](?!allow_)", word) for word in words)
+        tests = study.plan if study.plan and not replanned else test_plan(config)
+        if study.plan and tests != study.plan:
             note = f"analysis settings differ from those fixed before the runs ({study.plan})"
             study = replace(study, excluded=(*study.excluded, note))
-        return report(study, Path(config["report_dir"]) if given else default, plan, make_console())
-    except (AnalysisError, StoreError, ConfigurationError, ValueError) as error:
+        return print_report(study, Path(config["report_dir"]) if given else default, tests, make_console())
+    except (StoreError, ValueError) as error:
         return refuse(error)
-
-
-def report(study: Study, folder: Path, plan: TestPlan, console: Console) -> int:
-    """Write the report of a study and print what a reader wants to see first."""
-    from tta_bench.analysis.report import write_report
-    from tta_bench.analysis.tables import print_table
-
-    written = write_report(study, folder, plan)
-    console.print()
-    print_table(written.summary, console, title=study.name, note=written.note)
-    for sentence in study.excluded:
-        console.print(f"note: {sentence}", style="yellow", soft_wrap=True)
-    console.print(
-        f"\nreport   {written.page}\ntables   {folder}/summary.csv, .md, .tex\nfigures  {folder}/figures/", soft_wrap=True
-    )
-    return 0
 
 
 def test_plan(config: dict[str, Any]) -> TestPlan:
@@ -204,7 +248,17 @@ def test_plan(config: dict[str, Any]) -> TestPlan:
     from tta_bench.analysis.plan import TestPlan
     from tta_bench.catalog import coerce
 
-    return TestPlan(**coerce("analysis", TestPlan, config["analysis"]))
+    node = {key: value for key, value in config["analysis"].items() if not key.startswith("allow_")}
+    return TestPlan(**coerce("analysis", TestPlan, node))
+
+
+def allowances(config: dict[str, Any]) -> Allowances:
+    """What the analysis group of the configuration allows."""
+    from tta_bench.analysis.plan import Allowances
+    from tta_bench.catalog import coerce
+
+    node = {key.removeprefix("allow_"): value for key, value in config["analysis"].items() if key.startswith("allow_")}
+    return Allowances(**coerce("analysis.allow", Allowances, node))
 
 
 def make_console() -> Console:
@@ -303,8 +357,8 @@ def read(config: dict[str, Any]) -> Comparison:
     return comparison(config)
 
 
-def launch(words: list[str]) -> None:
-    """Hand the overrides to Hydra, whose launcher calls ``job`` for each combination."""
+def launch(words: Sequence[str], what: Callable[[DictConfig], None]) -> None:
+    """Hand the overrides to Hydra, whose launcher calls ``what`` for each combination."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -312,23 +366,36 @@ def launch(words: list[str]) -> None:
     given = sys.argv
     sys.argv = ["tta-bench", *words]
     try:
-        hydra.main(config_path="pkg://tta_bench.conf", config_name="config", version_base="1.3")(job)()
+        hydra.main(config_path="pkg://tta_bench.conf", config_name="config", version_base="1.3")(what)()
     finally:
         sys.argv = given
 
 
 def job(config: DictConfig) -> None:
-    """One comparison, in whatever process the launcher chose."""
-    from functools import partial
+    """One comparison, in whatever process the launcher chose; leaves alone what other processes are at work on."""
+    do(config, last_round=False)
 
+
+def last_job(config: DictConfig) -> None:
+    """What no process got to of one comparison."""
+    do(config, last_round=True)
+
+
+def do(config: DictConfig, *, last_round: bool) -> None:
+    """A job."""
     from omegaconf import OmegaConf
 
-    from tta_bench.runner.progress import tracked
-    from tta_bench.runner.study import run_comparison
+    from tta_bench.commands.run import do_comparison
+    from tta_bench.runner.disk import StoreError
 
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    run_comparison(read({str(key): value for key, value in plain.items()}), partial(tracked, make_console()))
+    try:
+        do_comparison(read({str(key): value for key, value in plain.items()}), make_console(), last_round=last_round)
+    except StoreError as error:
+        # Hydra would catch it and start the next job, which would fail in the same way.
+        refuse(error)
+        raise SystemExit(FAILED) from error
 
 
 if __name__ == "__main__":

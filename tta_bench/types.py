@@ -156,6 +156,10 @@ class StepInfo:
     tokens: Tensor
 
 
+Observe: TypeAlias = Callable[[StepInfo], None]
+"""Told what every step did, when it is done."""
+
+
 @dataclass(frozen=True)
 class Generation:
     """A finished decoding.

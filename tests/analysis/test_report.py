@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tta_bench.analysis import figures
-from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, alike, common_problems, load_study
+from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, alike, load_study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import sentences, write_report
 from tta_bench.analysis.summary import COLUMNS, summarize
@@ -123,13 +123,6 @@ def test_evolution_figure_draws_the_means_of_right_and_wrong() -> None:
     axis = figures.uncertainty_evolution({"t": trace}).axes[0]
     lines = {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()}
     assert lines == {"right (n = 1)": [1.0, 2.0], "wrong (n = 2)": [4.0, 5.0]}
-
-
-def test_different_subsets_are_never_compared_silently(study: Study) -> None:
-    pair = study.pairs[0]
-    half = Run("half", pair.candidate.config, pair.candidate.records.iloc[:30])
-    with pytest.raises(AnalysisError, match="only 30 of 60 problems"):
-        common_problems(Pair(pair.baseline, half), study)
 
 
 def test_an_empty_folder_says_so(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_an_interruption_says_how_to_go_on(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tta_bench.runner.execute.run_batch", interrupt)
+    monkeypatch.setattr("tta_bench.runner.execute.decode_batch", interrupt)
     assert run("n_problems=5", "steps=4", f"output_dir={tmp_path}") == 130
     assert f"Go on with: tta-bench run n_problems=5 steps=4 output_dir={tmp_path}" in capsys.readouterr().err
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from tta_bench import catalog, cli
 from tta_bench.runner import execute as execution
 from tta_bench.runner.prompts import batch_constraint, decode, encode
 from tta_bench.runner.settings import Comparison, comparison
-from tta_bench.runner.study import load_once
+from tta_bench.runner.study import model_source
 from tta_bench.tasks import HOLE, load
 
 
@@ -23,14 +23,10 @@ def read(tmp_path: Path, *overrides: str) -> Comparison:
 
 
 def do(found: Comparison, **options: Any) -> int:
-    arguments: dict[str, Any] = {"output_dir": found.output_dir, "batch_size": 4} | options
+    arguments: dict[str, Any] = {"output_dir": found.output_dir, "model": model_source("mini", None, "cpu", "float32")}
+    effort = execution.Effort(options.pop("batch_size", 4), **{k: options.pop(k) for k in ("max_failures",) if k in options})
     return execution.execute(
-        found.candidate,
-        found.task,
-        found.problems,
-        found.replicates,
-        load_model=lambda: load_once("mini", None, "cpu", "float32"),
-        **arguments,
+        found.candidate, found.task, found.problems, found.replicates, effort=effort, **(arguments | options)
     )
 
 
@@ -73,7 +69,7 @@ def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tmp_path: Path,
     whole = read(tmp_path / "whole")
     do(whole)
     broken = read(tmp_path / "broken")
-    original, calls = execution.run_batch, []
+    original, calls = execution.decode_batch, []
 
     def die_on_second(*arguments: Any) -> Any:
         calls.append(1)
@@ -81,7 +77,7 @@ def test_a_killed_run_resumes_to_what_an_uninterrupted_one_gives(tmp_path: Path,
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(execution, "run_batch", die_on_second)
+    monkeypatch.setattr(execution, "decode_batch", die_on_second)
     with pytest.raises(KeyboardInterrupt):
         do(broken)
     folder = broken.output_dir / "runs" / broken.candidate.run_id
@@ -169,8 +165,8 @@ def test_batch_size_and_order_change_nothing_for_any_sampler(
 
 def test_prompts_of_different_length_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    run_batch = execution.run_batch
-    monkeypatch.setattr(execution, "run_batch", lambda *a: sizes.append(len(a[2])) or run_batch(*a))
+    decode_batch = execution.decode_batch
+    monkeypatch.setattr(execution, "decode_batch", lambda *a: sizes.append(len(a[2])) or decode_batch(*a))
     found = read(tmp_path, "task=json", "n_problems=12")
     assert len({len(p.prompt) for p in found.problems}) > 3
     do(found, batch_size=5)

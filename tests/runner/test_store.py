@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tta_bench.runner.store import RunFolder, StoreError, check_writable
+from tta_bench.runner.disk import StoreError, check_writable
+from tta_bench.runner.store import RunFolder
 
 
 @pytest.fixture
@@ -15,8 +16,12 @@ def folder(tmp_path: Path) -> RunFolder:
     return found
 
 
+CONFIG = {"model": {"name": "a", "fingerprint": "f"}, "steps": 4}
+
+
 def add(folder: RunFolder, *keys: str) -> None:
-    folder.append([{"key": key, "score": 1.0} for key in keys], pd.DataFrame({"key": list(keys), "step": 0}))
+    run = folder.open(CONFIG)
+    run.append([{"key": key, "score": 1.0} for key in keys], pd.DataFrame({"key": list(keys), "step": 0}))
 
 
 def test_records_come_back_by_key(folder: RunFolder) -> None:
@@ -33,7 +38,7 @@ def test_a_torn_last_line_is_cut_and_earlier_records_stay(folder: RunFolder, cut
     whole = file.read_bytes()
     file.write_bytes(whole[:-cut])
     assert list(folder.records()) == ["a/0"]
-    folder.repair()
+    folder.open(CONFIG)
     assert file.read_bytes() == whole.splitlines(keepends=True)[0]
     add(folder, "b/0")
     assert file.read_bytes() == whole
@@ -48,10 +53,10 @@ def test_a_broken_line_in_the_middle_is_an_error_that_names_it(folder: RunFolder
 
 
 def test_the_configuration_is_frozen(folder: RunFolder) -> None:
-    folder.freeze_config({"model": {"name": "a", "fingerprint": "f"}, "steps": 4})
-    folder.freeze_config({"model": {"name": "other name", "fingerprint": "f"}, "steps": 4})
+    folder.open(CONFIG)
+    folder.open({"model": {"name": "other name", "fingerprint": "f"}, "steps": 4})
     with pytest.raises(StoreError, match="another configuration"):
-        folder.freeze_config({"model": {"name": "a", "fingerprint": "f"}, "steps": 5})
+        folder.open({**CONFIG, "steps": 5})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

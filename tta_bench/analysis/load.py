@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from tta_bench.analysis.plan import TestPlan
-from tta_bench.runner.store import RunFolder, StoreError
+from tta_bench.analysis.plan import NOTHING_ALLOWED, Allowances, TestPlan
+from tta_bench.runner.disk import StoreError
+from tta_bench.runner.store import RunFolder
+
+FAILURE_COLUMNS = ["problem", "replicate", "stage", "type", "message", "traceback"]
+RECORD_COLUMNS = ["key", "problem", "replicate", "data", "prompt", "text", "score", "forward_passes", "nfe", "seconds"]
 
 
 class AnalysisError(ValueError):
@@ -22,12 +25,23 @@ class AnalysisError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its configuration, and a record per problem and replicate (columns as in records.jsonl)."""
+    """One run: its configuration, and a record per problem and replicate (columns as in records.jsonl).
+
+    Attributes:
+        run_id: its name.
+        config: as frozen.
+        records: of what was answered and scored.
+        failures: of what was not: problem, replicate, and the error's type and message.
+        manifest: empty where the run is not from disk.
+        folder: on disk; None where it is not.
+    """
 
     run_id: str
     config: dict[str, Any]
     records: pd.DataFrame
-    traces: Path | None = None
+    failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FAILURE_COLUMNS))
+    manifest: dict[str, Any] = field(default_factory=dict)
+    folder: RunFolder | None = None
 
     @property
     def task(self) -> str:
@@ -43,14 +57,10 @@ class Run:
         return table.loc[list(problems)].iloc[:, :replicates].to_numpy(dtype=float)
 
     def trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
-        """Per-step statistics of the problems and replicates named, with their record's score.
-
-        A batch that was done twice counts once.
-        """
-        files = sorted(self.traces.glob("*.parquet")) if self.traces else []
-        if not files:
-            return pd.DataFrame()
-        steps = pd.concat([pd.read_parquet(file) for file in files]).drop_duplicates(["key", "step"], keep="last")
+        """Per-step statistics of the problems and replicates named, with their record's score."""
+        steps = self.folder.traces() if self.folder else pd.DataFrame()
+        if steps.empty:
+            return steps
         counted = self.records[self.records["problem"].isin(problems)]
         if replicates is not None:
             counted = counted[counted["replicate"] < replicates]
@@ -75,6 +85,7 @@ class Study:
         n_problems: problems of each run that count, the first of the split; None takes all.
         replicates: replicates that count; None takes all.
         plan: of the tests, as fixed before the runs; None where the folder holds none.
+        allow: what may be compared although it should not be.
         excluded: sentences on what was left out, and why.
     """
 
@@ -83,6 +94,7 @@ class Study:
     n_problems: int | None = None
     replicates: int | None = None
     plan: TestPlan | None = None
+    allow: Allowances = NOTHING_ALLOWED
     excluded: tuple[str, ...] = ()
 
 
@@ -92,37 +104,49 @@ def load_run(folder: Path) -> Run:
     Raises:
         AnalysisError: it has no configuration or no records.
     """
-    if not (folder / "config.yaml").is_file():
+    run = RunFolder(folder)
+    if not run.config():
         raise AnalysisError(f"{folder}: holds no config.yaml, so it is no run")
-    records = RunFolder(folder).records()
-    if not records:
+    good, bad = [], []
+    for record in run.records().values():
+        if record["error"]:
+            bad.append({key: record[key] for key in ("problem", "replicate")} | record["error"])
+        else:
+            good.append({key: value for key, value in record.items() if key not in ("tokens", "error")})
+    if not good and not bad:
         raise AnalysisError(f"{folder}: holds no records yet")
-    frame = pd.DataFrame(list(records.values())).drop(columns=["tokens"])
-    return Run(folder.name, yaml.safe_load((folder / "config.yaml").read_text()), frame, folder / "traces")
+    failures = pd.DataFrame(bad, columns=FAILURE_COLUMNS)
+    return Run(folder.name, run.config(), pd.DataFrame(good, columns=None if good else RECORD_COLUMNS), failures,
+               run.manifest(), run)  # fmt: skip
 
 
-def load_study(folder: Path, baseline: str = "low_confidence") -> Study:
+def load_study(folder: Path, baseline: str = "low_confidence", allow: Allowances = NOTHING_ALLOWED) -> Study:
     """The study of a report folder (``study.json``), or all comparisons in an output folder (``runs/``).
 
     Args:
         folder: where to look.
         baseline: for an output folder, the sampler that the others are compared with.
+        allow: what may be compared although it should not be.
 
     Raises:
         AnalysisError: the folder holds neither, or nothing that can be compared.
     """
     if (folder / "study.json").is_file():
-        plan = json.loads((folder / "study.json").read_text())
-        runs = {run_id: load_run(folder / plan["runs"] / run_id) for pair in plan["pairs"] for run_id in pair}
-        pairs = tuple(Pair(runs[base], runs[candidate]) for base, candidate in plan["pairs"])
-        return Study(plan["name"], pairs, plan["n_problems"], plan["replicates"], TestPlan(**plan["tests"]))
+        study = json.loads((folder / "study.json").read_text())
+        runs = {run_id: load_run(folder / study["runs"] / run_id) for pair in study["pairs"] for run_id in pair}
+        pairs = tuple(Pair(runs[base], runs[candidate]) for base, candidate in study["pairs"])
+        notes = tuple(study.get("notes", ()))
+        return Study(study["name"], pairs, study["n_problems"], study["replicates"], TestPlan(**study["tests"]), allow, notes)
     if not (folder / "runs").is_dir():
         raise AnalysisError(f"{folder}: holds neither study.json (a report folder) nor runs/ (an output folder)")
-    return pair_all(folder, baseline)
+    return pair_all(folder, baseline, allow)
 
 
-def pair_all(folder: Path, baseline: str) -> Study:
-    """Pair every run in an output folder with each baseline run that differs from it in the sampler only."""
+def pair_all(folder: Path, baseline: str, allow: Allowances) -> Study:
+    """Pair every run in an output folder with each baseline run that differs from it in the sampler only.
+
+    Where ``allow`` has it, also in what should be the same; the gate then tells.
+    """
     runs: list[Run] = []
     excluded: list[str] = []
     for path in sorted(p for p in (folder / "runs").iterdir() if p.is_dir()):
@@ -130,53 +154,29 @@ def pair_all(folder: Path, baseline: str) -> Study:
             runs.append(load_run(path))
         except (AnalysisError, StoreError) as error:
             excluded.append(str(error))
+    idle = MUST_MATCH if allow.differences else ()
     pairs = []
     for run in sorted(runs, key=lambda r: (r.task, r.config["steps"] or 0, r.run_id)):
+        bases = [base for base in runs if base.sampler == baseline]
         if run.sampler == baseline:
-            pairs += [Pair(run, other) for other in runs if other.sampler != baseline and alike(other, run)]
-        elif not any(base.sampler == baseline and alike(base, run) for base in runs):
-            excluded.append(f"{run.run_id}: no {baseline} run with the same settings to compare it with")
+            pairs += [Pair(run, other) for other in runs if other.sampler != baseline and alike(other, run, idle)]
+        elif not any(alike(base, run, idle) for base in bases):
+            near = [base.run_id for base in bases if alike(base, run, MUST_MATCH)]
+            hint = f"; {near[0]} differs in what must be the same (analysis.allow_differences=true compares)" if near else ""
+            excluded.append(f"{run.run_id}: no {baseline} run with the same settings to compare it with{hint}")
     if not pairs:
         reasons = "".join(f"\n  {reason}" for reason in excluded)
         raise AnalysisError(f"{folder}: no candidate has a {baseline} run to be compared with{reasons}")
-    excluded += [sentence for pair in pairs if (sentence := unfinished(pair))]
-    return Study(folder.name, tuple(pairs), excluded=tuple(excluded))
+    return Study(folder.name, tuple(pairs), allow=allow, excluded=tuple(excluded))
 
 
-def unfinished(pair: Pair) -> str:
-    """A sentence on problems that only one run of a pair has done, or not with every replicate; empty if there are none."""
-    known = set(pair.baseline.records["problem"]) | set(pair.candidate.records["problem"])
-    left = len(known) - len(common_problems(pair, Study("", (pair,))))
-    return f"{left} problem(s) not done by both {pair.baseline.run_id} and {pair.candidate.run_id}" if left else ""
+MUST_MATCH = ("schema", "engine", "model", "device", "dtype")
+"""Keys of a configuration that two runs must agree in because results depend on them, not because they are settings."""
 
 
-def alike(one: Run, other: Run) -> bool:
-    """Whether two runs differ in nothing but the sampler, and what one of the samplers does not use."""
-    idle = {"sampler", "constraint"}
+def alike(one: Run, other: Run, idle: Sequence[str] = ()) -> bool:
+    """Whether two runs differ in nothing but the sampler, what one of the samplers does not use, and the ``idle`` keys."""
+    ignored = {"sampler", "constraint", *idle}
     if None in (one.config["steps"], other.config["steps"]):
-        idle.add("steps")
-    return all(one.config.get(key) == other.config.get(key) for key in (one.config.keys() | other.config.keys()) - idle)
-
-
-def common_problems(pair: Pair, study: Study) -> list[str]:
-    """Problems that both runs have done with every replicate that counts, in order.
-
-    Raises:
-        AnalysisError: there are none, or the study asked for more than both runs hold.
-    """
-    done = [_complete(run, study.replicates) for run in (pair.baseline, pair.candidate)]
-    common = sorted(done[0] & done[1])[: study.n_problems]
-    if not common:
-        raise AnalysisError(f"{pair.baseline.run_id} and {pair.candidate.run_id} have no problem in common")
-    if study.n_problems is not None and len(common) < study.n_problems:
-        raise AnalysisError(
-            f"{pair.candidate.run_id}: only {len(common)} of {study.n_problems} problems are done in both runs; "
-            "run the same command again to do the rest"
-        )
-    return common
-
-
-def _complete(run: Run, replicates: int | None) -> set[str]:
-    counts = run.records.groupby("problem")["replicate"].nunique()
-    need = int(counts.max()) if replicates is None else replicates
-    return set(counts.index[counts >= need])
+        ignored.add("steps")
+    return all(one.config.get(key) == other.config.get(key) for key in (one.config.keys() | other.config.keys()) - ignored)

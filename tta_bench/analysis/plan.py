@@ -34,3 +34,19 @@ class TestPlan:
             raise ValueError(f"analysis.n_resamples={self.n_resamples}: must be at least 99, or no p-value can be below 0.01")
         if self.seed < 0:
             raise ValueError(f"analysis.seed={self.seed}: must be >= 0")
+
+
+@dataclass(frozen=True)
+class Allowances:
+    """What may be compared although it should not be; whatever is allowed is marked in the table.
+
+    Attributes:
+        missing: compare on the problems that both runs have, where some are missing.
+        differences: compare runs that were made with other data, prompts, weights, code, libraries, devices or threads.
+    """
+
+    missing: bool = False
+    differences: bool = False
+
+
+NOTHING_ALLOWED = Allowances()

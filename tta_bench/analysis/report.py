@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tta_bench.analysis import figures
-from tta_bench.analysis.load import Pair, Study, common_problems
+from tta_bench.analysis.gate import rule
+from tta_bench.analysis.load import Pair, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.summary import summarize
-from tta_bench.analysis.tables import HEADINGS, caption, readable_rows, write_tables
+from tta_bench.analysis.tables import HEADINGS, REFUSED, caption, made, readable_rows, write_tables
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Report:
         answer: the finding in a sentence per task.
         page: report.html.
         files: everything written.
+        n_refused: comparisons that were asked for and not made.
     """
 
     summary: pd.DataFrame
@@ -33,6 +36,7 @@ class Report:
     answer: tuple[str, ...]
     page: Path
     files: tuple[Path, ...]
+    n_refused: int
 
 
 def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
@@ -41,10 +45,9 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     summary = summarize(study, plan)
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note)
-    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary)}
-    traces = {
-        title(pair): pair.candidate.trace(common_problems(pair, study), study.replicates) for pair in representative(study)
-    }
+    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()])}
+    compared = [(pair, ruling.problems) for pair in study.pairs if not (ruling := rule(pair, study)).refused]
+    traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in representative(compared)}
     traces = {name: trace for name, trace in traces.items() if len(trace)}
     if traces:
         drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
@@ -53,17 +56,17 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     answer = tuple(sentences(summary))
     page = folder / "report.html"
     page.write_text(render(study, summary, note, answer, [folder / "figures" / f"{name}.svg" for name in drawn]))
-    return Report(summary, note, answer, page, (*files, page))
+    return Report(summary, note, answer, page, (*files, page), int(summary["verdict"].isin(REFUSED).sum()))
 
 
-def representative(study: Study) -> list[Pair]:
+def representative(compared: Sequence[tuple[Pair, Sequence[str]]]) -> list[tuple[Pair, Sequence[str]]]:
     """For each task, one candidate whose uncertainty is drawn: tta if there is one, with the most steps, the middle one."""
     chosen = []
-    for task in dict.fromkeys(pair.candidate.task for pair in study.pairs):
-        pairs = [p for p in study.pairs if p.candidate.task == task]
-        tta = [p for p in pairs if p.candidate.sampler == "tta"] or pairs
-        longest = max(p.candidate.config["steps"] or 0 for p in tta)
-        finalists = [p for p in tta if (p.candidate.config["steps"] or 0) == longest]
+    for task in dict.fromkeys(pair.candidate.task for pair, _ in compared):
+        pairs = [c for c in compared if c[0].candidate.task == task]
+        tta = [c for c in pairs if c[0].candidate.sampler == "tta"] or pairs
+        longest = max(pair.candidate.config["steps"] or 0 for pair, _ in tta)
+        finalists = [c for c in tta if (c[0].candidate.config["steps"] or 0) == longest]
         chosen.append(finalists[len(finalists) // 2])
     return chosen
 
@@ -82,7 +85,7 @@ MANY = 4
 
 def sentences(summary: pd.DataFrame) -> list[str]:
     """The finding per task: for each sampler, or for each verdict where there are many samplers."""
-    compared = summary[summary["verdict"] != ""]
+    compared = made(summary)
     found = []
     for task, rows in compared.groupby("task", sort=False):
         if rows["sampler"].nunique() <= MANY:

@@ -18,7 +18,16 @@ HEADINGS = ("task", "sampler", "settings", "score % [CI]", "delta [CI]", "p (adj
 WIDTH = 112
 """Columns of a terminal that the table needs to have a line for each row."""
 
-STYLES = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "dim", "": ""}
+STYLES = {
+    "better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "dim", "incomplete": "yellow",
+    "incomparable": "yellow", "": "",
+}  # fmt: skip
+
+REFUSED = ("incomplete", "incomparable")
+"""Verdicts of comparisons that were not made."""
+
+MARK = " †"
+"""Behind the verdict of a comparison that was made although it should not be."""
 
 
 def readable_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -28,15 +37,17 @@ def readable_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def _readable(row: dict[str, Any]) -> tuple[str, ...]:
     delta = "" if math.isnan(row["delta"]) else f"{100 * row['delta']:+.1f} "
+    known = not math.isnan(row["score"])
+    mark = MARK if row["caveat"] and row["verdict"] not in REFUSED else ""
     return (
         row["task"],
         row["sampler"],
         row["settings"],
-        f"{100 * row['score']:.1f} {interval(row['score_ci_low'], row['score_ci_high'])}",
+        f"{100 * row['score']:.1f} {interval(row['score_ci_low'], row['score_ci_high'])}" if known else "",
         delta and delta + interval(row["delta_ci_low"], row["delta_ci_high"]),
         p_text(row["p_adjusted"]),
-        row["verdict"] or "baseline",
-        f"{row['forward_passes']:g}",
+        (row["verdict"] or "baseline") + mark,
+        f"{row['forward_passes']:g}" if known else "",
     )
 
 
@@ -52,11 +63,12 @@ def p_text(p: float) -> str:
 
 def caption(summary: pd.DataFrame, plan: TestPlan) -> str:
     """What a reader must know to read the table, warnings included."""
-    compared = summary[summary["verdict"] != ""]
+    compared = made(summary)
+    told = summary[summary["score"].notna()]
     mde = compared["mde"].dropna()
     return " ".join(
         [
-            f"n = {listed(summary['n_problems'])} problems, {listed(summary['replicates'])} replicate(s). "
+            f"n = {listed(told['n_problems'])} problems, {listed(told['replicates'])} replicate(s). "
             f"Score: exact, per cent, with {100 * (1 - plan.alpha):g} % t interval. Delta: candidate minus the baseline above "
             "it, on the same problems, percentage points. p: sign-flip permutation, adjusted by max-T over "
             f"{len(compared)} comparison(s). Verdict at level {plan.alpha:g}: equivalent means that the "
@@ -77,10 +89,10 @@ def listed(values: pd.Series) -> str:
 
 def warnings(summary: pd.DataFrame) -> list[str]:
     """Sentences on what makes the numbers weaker than they look."""
-    compared = summary[summary["verdict"] != ""]
+    compared = made(summary)
     found = []
-    base = summary["forward_passes"].where(summary["verdict"] == "").ffill()
-    unequal = int((summary["forward_passes"] != base).sum())
+    base = summary["forward_passes"].where(summary["verdict"] == "").ffill()[compared.index]
+    unequal = int((compared["forward_passes"] != base).sum())
     found.append(f"Costs differ in {unequal} comparison(s)." if unequal else "Costs match in every comparison.")
     again = int(compared["run_id"].duplicated().sum())
     if again:
@@ -90,12 +102,21 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     same = int((compared["delta_ci_high"] - compared["delta_ci_low"] == 0).sum())
     if same:
         found.append(f"Warning: in {same} comparison(s) all differences are the same, mostly 0: no interval can be estimated.")
-    if summary["n_problems"].min() < 100:
+    if summary.loc[summary["score"].notna(), "n_problems"].min() < 100:
         found.append("Warning: with fewer than 100 problems t intervals are rough; trust the permutation p-values more.")
     extreme = int(summary["score"].isin([0.0, 1.0]).sum())
     if extreme:
         found.append(f"Warning: {extreme} score(s) are 0 or 100 %, where the t interval has no width.")
+    marked = compared.loc[compared["caveat"] != "", "caveat"]
+    found += [f"{MARK.strip()} Compared by way of exception: {caveat}." for caveat in dict.fromkeys(marked)]
+    refused = summary[summary["verdict"].isin(REFUSED) & (summary["caveat"] != "")]
+    found += [f"NOT COMPARED: {why}." for why in dict.fromkeys(refused["caveat"])]
     return found
+
+
+def made(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of comparisons that were made."""
+    return summary[~summary["verdict"].isin(["", *REFUSED])]
 
 
 def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: str) -> None:
@@ -109,7 +130,7 @@ def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: st
         if previous not in (None, row[0]):
             table.add_section()
             table.add_row()
-        table.add_row(*row, style="bold" if row[6] == "baseline" else STYLES.get(row[6], ""))
+        table.add_row(*row, style="bold" if row[6] == "baseline" else STYLES[row[6].removesuffix(MARK)])
         previous = row[0]
     console.print(table)
 

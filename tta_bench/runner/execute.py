@@ -2,57 +2,154 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import pandas as pd
-import torch
 
-from tta_bench import __version__
-from tta_bench.rng import Noise
-from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, encode
-from tta_bench.runner.spec import SCHEMA_VERSION, RunSpec
-from tta_bench.runner.store import Record, RunFolder, record_key
-from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.eos import EosPolicy
-from tta_bench.sampling.sampler import sample
-from tta_bench.sampling.schedule import Blocks
-from tta_bench.sampling.trace import STATISTICS, step_statistics
+from tta_bench.runner.batch import Item, LoadedModel, batches, decode_batch, problem_digest
+from tta_bench.runner.disk import StoreError
+from tta_bench.runner.environment import describe, environments, with_environment
+from tta_bench.runner.isolate import Isolation, TimeLimitError, automatic_batch_size, check_alarms, failure, time_limit
+from tta_bench.runner.prompts import encode
+from tta_bench.runner.spec import RunSpec
+from tta_bench.runner.store import SCHEMA_VERSION, OpenRun, Record, RunFolder, record_key
 from tta_bench.tasks.base import Problem, Task
-from tta_bench.types import Generation
+from tta_bench.types import StepInfo
 
-PACKAGES = ("torch", "transformers", "hydra-core", "numpy", "pandas", "scipy", "matplotlib")
+NO_TRACE = pd.DataFrame()
 
-Advance = Callable[[int], None]
-"""Told how many records were added."""
+
+class TooManyFailuresError(RuntimeError):
+    """More problems of a run failed than may."""
+
+
+class Watch(Protocol):
+    """Is told what a run does."""
+
+    def reused(self, n: int) -> None:
+        """So many records were there."""
+
+    def started(self) -> None:
+        """The model is there; generation begins."""
+
+    def step(self, info: StepInfo) -> None:
+        """A batch made a step."""
+
+    def finished(self, records: Sequence[Record]) -> None:
+        """These records are on disk, errors included."""
+
+
+class Unwatched:
+    """A ``Watch`` that does not look."""
+
+    def reused(self, n: int) -> None: ...
+
+    def started(self) -> None: ...
+
+    def step(self, info: StepInfo) -> None: ...
+
+    def finished(self, records: Sequence[Record]) -> None: ...
 
 
 @dataclass(frozen=True)
-class Item:
-    """One record to be made."""
+class Effort:
+    """How a run is done. Nothing here changes a record.
 
-    key: str
-    problem: Problem
-    replicate: int
-    prompt: EncodedPrompt
+    Attributes:
+        batch_size: problems decoded together; None finds out (``automatic_batch_size``).
+        max_failures: problems that may fail in a visit before it is given up.
+        time_limit: seconds that a problem may take, n times as long for a batch of n; None sets no limit.
+    """
+
+    batch_size: int | None = None
+    max_failures: int = 10
+    time_limit: float | None = None
+
+
+@dataclass
+class ModelSource:
+    """Loads a model when it is first needed, and keeps it.
+
+    Attributes:
+        load: loads it.
+        loaded: the model; None before the first ``get`` and after ``forget``.
+    """
+
+    load: Callable[[], LoadedModel]
+    loaded: LoadedModel | None = None
+
+    def get(self) -> LoadedModel:
+        """The model."""
+        if self.loaded is None:
+            self.loaded = self.load()
+        return self.loaded
+
+    def forget(self) -> None:
+        """Have it loaded again for the next ``get``."""
+        self.loaded = None
+
+
+@dataclass
+class Tally:
+    """Which keys of a run have a record, and which an error."""
+
+    good: set[str] = field(default_factory=set)
+    bad: set[str] = field(default_factory=set)
+
+    def add(self, record: Record) -> None:
+        """Count the latest record of a key."""
+        mine, other = (self.bad, self.good) if record["error"] else (self.good, self.bad)
+        mine.add(record["key"])
+        other.discard(record["key"])
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model with its tokenizer, ready to generate."""
+class Work:
+    """What a visit has to do.
 
-    model: Any
-    tokenizer: Any
-    mask_id: int
+    Attributes:
+        missing: (key, problem, replicate) to be generated: not done yet, or failed before.
+        unscored: records whose text is there but not their score.
+        n_done: records that were asked for and are there.
+        tally: of all keys of the run, asked for or not.
+    """
+
+    missing: list[tuple[str, Problem, int]]
+    unscored: list[Record]
+    n_done: int
+    tally: Tally
+
+
+def find_work(folder: RunFolder, problems: Sequence[Problem], replicates: int) -> Work:
+    """Compare what is asked for with what is on disk.
+
+    Raises:
+        StoreError: a problem is not the one that its record is about.
+    """
+    wanted = {record_key(p.id, r): (p, r) for r in range(replicates) for p in problems}
+    digests = {p.id: problem_digest(p) for p in problems}
+    tally = Tally()
+    unscored: dict[str, Record] = {}
+    for record in folder.lines():
+        key = record["key"]
+        tally.add(record)
+        if key not in wanted:
+            continue
+        if record["data"] not in (None, digests[record["problem"]]):
+            raise StoreError(
+                f"{folder.path}: problem {record['problem']} is not the one that was recorded under this name; "
+                "raise the task's version when its problems change, or do the run afresh with --fresh"
+            )
+        unscored.pop(key, None)
+        if record["error"] and record["error"]["stage"] == "score":
+            unscored[key] = record
+    missing = [(key, *place) for key, place in wanted.items() if key not in tally.good and key not in unscored]
+    return Work(missing, list(unscored.values()), len(wanted) - len(missing) - len(unscored), tally)
 
 
 def execute(
@@ -62,11 +159,13 @@ def execute(
     replicates: int,
     *,
     output_dir: Path,
-    batch_size: int,
-    load_model: Callable[[], LoadedModel],
-    advance: Advance = lambda _: None,
+    model: ModelSource,
+    effort: Effort | None = None,
+    watch: Watch | None = None,
+    wait: Callable[[], None] | None = None,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> int:
-    """Bring a run up to ``problems`` x ``replicates``.
+    """Bring a run up to ``problems`` x ``replicates``. What failed before is tried again.
 
     Args:
         spec: the run.
@@ -74,170 +173,158 @@ def execute(
         problems: to be done.
         replicates: seeds of each problem.
         output_dir: ``runs/<run_id>`` lies in it.
-        batch_size: problems decoded together; guidance and dropout views make more rows of each.
-        load_model: called only if something is missing.
-        advance: told about progress.
+        model: asked only if something is to be generated.
+        effort: batches, failures, time.
+        watch: told about progress.
+        wait: see ``RunFolder.claimed``.
+        check_stop: called after every batch; may raise KeyboardInterrupt.
 
     Returns:
-        How many records were made now; the others were there.
+        How many records were made now, errors included; the others were there.
+
+    Raises:
+        BusyError: another process is at work on the run, and ``wait`` is None.
+        StoreError: the folder cannot be written to, or holds something else.
+        TooManyFailuresError: see ``Effort``.
     """
+    watch, effort = watch or Unwatched(), effort or Effort()
+    check_alarms(effort.time_limit)
     folder = RunFolder(output_dir / "runs" / spec.run_id)
-    wanted = [(record_key(p.id, r), p, r) for r in range(replicates) for p in problems]
-    with folder.lock:
-        folder.freeze_config(spec.config())
-        folder.repair()
-        done = folder.records()
-        missing = [w for w in wanted if w[0] not in done]
-        advance(len(wanted) - len(missing))
-        began, earlier = time.time(), folder.manifest()
-        if not missing:
-            if earlier.get("status") != "done":  # killed between its last record and its last word
-                folder.write_manifest(describe(spec, "done", began, len(done), earlier))
+    with folder.claimed(wait):
+        run = folder.open(spec.config())
+        work = find_work(folder, problems, replicates)
+        watch.reused(work.n_done)
+        visit = Visit(spec, task, run, work, model, effort, watch, check_stop)
+        n_todo = len(work.missing) + len(work.unscored)
+        if not n_todo:
+            if folder.manifest().get("status") != "done":  # killed between its last record and its last word
+                visit.write_manifest("done")
             return 0
-        status, made = "interrupted", 0
-        folder.write_manifest(describe(spec, "running", began, len(done), earlier))
+        visit.write_manifest("running")
         try:
-            loaded = load_model()
-            items = [Item(k, p, r, encode(p, loaded.tokenizer, loaded.mask_id, spec.gen_length)) for k, p, r in missing]
-            for batch in batches(items, batch_size):
-                records, trace = run_batch(spec, task, batch, loaded)
-                folder.append(records, trace)
-                made += len(records)
-                advance(len(records))
-            status = "done"
-        finally:
-            folder.write_manifest(describe(spec, status, began, len(done) + made, earlier))
-        return made
+            visit.do()
+        except StoreError:  # the manifest cannot be written either; its lock tells that nobody is at work
+            raise
+        except BaseException as error:
+            visit.write_manifest("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+        visit.write_manifest("incomplete" if visit.failed else "done")
+        return n_todo
 
 
-def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterator[list[Item]]:
-    """Batches of at most ``size`` items that can be decoded together.
+@dataclass
+class Visit:
+    """One process doing the work of one run."""
 
-    Args:
-        items: to be done.
-        size: of a batch.
-        padded: put prompts of different length into a batch, shortest first so that little is padded; otherwise only items
-            of one shape (sequence length and place of the answer), in order of first appearance.
-    """
-    groups: dict[tuple[int, ...], list[Item]] = defaultdict(list)
-    for item in items:
-        length, start = len(item.prompt.ids), item.prompt.start
-        appended = length - start if start else 0
-        groups[(appended,) if padded else (length, start)].append(item)
-    for group in groups.values():
-        ordered = sorted(group, key=lambda item: len(item.prompt.ids)) if padded else group
-        for i in range(0, len(ordered), size):
-            yield ordered[i : i + size]
+    spec: RunSpec
+    task: Task
+    run: OpenRun
+    work: Work
+    model: ModelSource
+    effort: Effort
+    watch: Watch
+    check_stop: Callable[[], None]
+    failed: int = 0
+    isolation: Isolation | None = None
 
+    def __post_init__(self) -> None:
+        self.began, self.earlier = time.time(), self.run.folder.manifest()
+        self.problems = {key: problem for key, problem, _ in self.work.missing}
+        self.environments = environments(self.earlier)
+        if self.work.missing or not self.environments:
+            here = describe(self.spec.device, self.spec.dtype, self.spec.sampler.target)
+            self.environments = with_environment(self.environments, here)
 
-def run_batch(spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedModel) -> tuple[list[Record], pd.DataFrame]:
-    """Generate and score one batch: its records, and their per-step statistics."""
-    sampler = spec.strategy()
-    tokens, padding, pads = padded_rows([item.prompt.ids for item in batch], loaded)
-    prompts = [item.prompt for item in batch]
-    constraint = None
-    if spec.constraint == "task" and sampler.uses_constraint:
-        constraint = batch_constraint(task, [item.problem for item in batch], prompts, loaded.tokenizer, pads)
-    generation = sample(
-        Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False))),
-        sampler,
-        Blocks(spec.steps, spec.block_length),
-        tokens,
-        (tokens == loaded.mask_id) & ~padding,
-        mask_id=loaded.mask_id,
-        noise=Noise(spec.seed, tuple(item.key for item in batch)),
-        padding=padding if any(pads) else None,
-        constraint_fn=constraint,
-        eos=EosPolicy(spec.eos_policy, end_ids(loaded)),
-        answer_fn=lambda row, ids: task.answer(batch[row].problem, decode(ids[pads[row] :], prompts[row], loaded.tokenizer)),
-    )
-    rows = [ids[pad:] for ids, pad in zip(generation.tokens.tolist(), pads, strict=True)]
-    texts = [decode(ids, item.prompt, loaded.tokenizer) for item, ids in zip(batch, rows, strict=True)]
-    records = [
-        {
-            "schema": SCHEMA_VERSION,
-            "key": item.key,
-            "problem": item.problem.id,
-            "replicate": item.replicate,
-            "text": text,
-            "score": task.score(item.problem, text),
-            "tokens": ids[item.prompt.start :],
-            "forward_passes": passes,
-            "nfe": steps * sampler.views.k,
-            "seconds": generation.seconds / len(batch),
-        }
-        for item, text, ids, passes, steps in zip(
-            batch, texts, rows, generation.forward_passes, generation.row_steps, strict=True
+    def do(self) -> None:
+        """Score what is not scored yet, generate what is missing."""
+        by_id = {p.id: p for p in self.task.problems(self.spec.split)} if self.work.unscored else {}
+        for record in self.work.unscored:
+            self.keep([self.scored(record, by_id[record["problem"]])], NO_TRACE)
+        if not self.work.missing:
+            return
+        loaded = self.model.get()
+        items = list(self.encoded(loaded))
+        self.isolation = Isolation(self.decode, self.effort.batch_size or self.automatic_size(items, loaded))
+        self.watch.started()
+        for batch in batches(items, self.isolation.size):
+            for records, trace in self.isolation.outcomes(batch):
+                self.keep([self.scored(record, self.problems[record["key"]]) for record in records], trace)
+
+    def encoded(self, loaded: LoadedModel) -> Iterator[Item]:
+        """The missing items as token ids; what cannot be encoded has an error record."""
+        for key, problem, replicate in self.work.missing:
+            try:
+                prompt = encode(problem, loaded.tokenizer, loaded.mask_id, self.spec.gen_length)
+            except Exception as error:
+                head = {"key": key, "problem": problem.id, "replicate": replicate, "data": problem_digest(problem)}
+                self.keep([head | failure(error, "encode")], NO_TRACE)
+            else:
+                yield Item(key, problem, replicate, prompt)
+
+    def automatic_size(self, items: Sequence[Item], loaded: LoadedModel) -> int:
+        """The batch size for the longest of the items."""
+        longest = max((len(item.prompt.ids) for item in items), default=1)
+        return automatic_batch_size(loaded, self.spec.strategy(), longest, 2 if self.spec.cfg_scale > 0 else 1)
+
+    def decode(self, batch: Sequence[Item]) -> tuple[list[Record], pd.DataFrame]:
+        """Generate a batch within its time."""
+        limit = self.effort.time_limit
+        try:
+            with time_limit(None if limit is None else limit * len(batch)):
+                return decode_batch(self.spec, self.task, batch, self.model.get(), self.watch.step)
+        except TimeLimitError:
+            self.model.forget()  # it was stopped in the middle: what that left behind in the model is unknown
+            raise
+
+    def scored(self, record: Record, problem: Problem) -> Record:
+        """A record with its score; with an error, if the scorer failed, that leaves the answer in place."""
+        if record.get("error") and record["error"]["stage"] != "score":
+            return record
+        try:
+            with time_limit(self.effort.time_limit):
+                score = float(self.task.score(problem, record["text"]))
+            if not 0 <= score <= 1:
+                raise ValueError(f"score={score}: must lie in 0..1")
+        except Exception as error:
+            return record | failure(error, "score")
+        return record | {"score": score, "error": None}
+
+    def keep(self, records: Sequence[Record], trace: pd.DataFrame) -> None:
+        """Store the records of a batch, and see whether to go on."""
+        self.run.append(records, trace)
+        errors = [record for record in records if record["error"]]
+        for record in records:
+            self.work.tally.add(record)
+        self.watch.finished(records)
+        self.failed += len(errors)
+        if self.failed > self.effort.max_failures:
+            error = errors[-1]["error"]
+            raise TooManyFailuresError(
+                f"{self.spec.run_id}: {self.failed} problems failed, more than max_failures={self.effort.max_failures}; "
+                f"the last: {error['type']}: {error['message']} (tta-bench show {self.spec.run_id} has the tracebacks). "
+                "Remove the cause, or raise max_failures, and run the same command again"
+            )
+        self.check_stop()
+
+    def write_manifest(self, status: str) -> None:
+        """Write what ran, where, with what, how long."""
+        earlier, isolation = self.earlier, self.isolation
+        self.run.write_manifest(
+            {
+                **earlier,
+                "schema": SCHEMA_VERSION,
+                "status": status,
+                "run_id": self.spec.run_id,
+                "config_hash": self.spec.config_hash,
+                "model_fingerprint": self.spec.fingerprint,
+                **self.environments[-1],
+                "environments": self.environments,
+                "batch_size": isolation.size if isolation else earlier.get("batch_size"),
+                "batch_backoffs": earlier.get("batch_backoffs", 0) + (isolation.backoffs if isolation else 0),
+                "started": earlier.get("started", datetime.fromtimestamp(self.began, UTC).isoformat(timespec="seconds")),
+                "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(earlier.get("seconds", 0.0) + time.time() - self.began, 3),
+                "n_records": len(self.work.tally.good),
+                "n_errors": len(self.work.tally.bad),
+            }
         )
-    ]
-    return records, trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
-
-
-def padded_rows(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """Rows of token ids with padding to their left: (B, L) ids, (B, L) bool where padding is, and its length in each row."""
-    longest = max(map(len, rows))
-    pads = [longest - len(row) for row in rows]
-    filler = loaded.tokenizer.pad_token_id or 0
-    device = next(loaded.model.parameters()).device
-    tokens = torch.tensor([[filler] * pad + list(row) for pad, row in zip(pads, rows, strict=True)], device=device)
-    places = torch.arange(longest, device=device)
-    return tokens, places < torch.tensor(pads, device=device)[:, None], pads
-
-
-def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
-    """Token ids that end a sequence: the tokenizer's, and those of the model's configurations (the end of a turn is one)."""
-    found = [loaded.tokenizer.eos_token_id]
-    for config in (loaded.model.config, getattr(loaded.model, "generation_config", None)):
-        ids = getattr(config, "eos_token_id", None)
-        found += ids if isinstance(ids, list) else [ids]
-    return tuple(dict.fromkeys(i for i in found if i is not None))
-
-
-def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1) -> pd.DataFrame:
-    """One row per record and step that it took, averaged over the ``samples`` of a record."""
-    statistics = step_statistics(generation.steps, samples)
-    n_steps = len(generation.steps)
-    columns: dict[str, Any] = {
-        "key": [item.key for item in batch for _ in range(n_steps)],
-        "step": list(range(n_steps)) * len(batch),
-    }
-    frame = pd.DataFrame(columns | {name: statistics[name].T.ravel() for name in STATISTICS})
-    return frame[frame["committed_ratio"].notna()]
-
-
-def describe(spec: RunSpec, status: str, began: float, n_records: int, earlier: dict[str, Any]) -> dict[str, Any]:
-    """The manifest: what ran, where, with what, how long."""
-    return {
-        "schema": SCHEMA_VERSION,
-        "status": status,
-        "run_id": spec.run_id,
-        "model_fingerprint": spec.fingerprint,
-        "tta_bench": __version__,
-        "git": git_state(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "device": spec.device,
-        "dtype": spec.dtype,
-        "threads": torch.get_num_threads(),
-        "started": earlier.get("started", datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds")),
-        "updated": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(earlier.get("seconds", 0.0) + time.time() - began, 3),
-        "n_records": n_records,
-    }
-
-
-@cache
-def git_state() -> dict[str, Any] | None:
-    """Commit and dirty flag of the source tree as this process found it; None where the package does not lie in one."""
-    here = Path(__file__).parent
-    try:
-        # An installed package may lie in a virtual environment inside somebody else's repository.
-        subprocess.run(["git", "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=True)
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return {"commit": commit, "dirty": bool(changes.strip())}

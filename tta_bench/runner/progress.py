@@ -1,63 +1,155 @@
-"""What is seen while runs go on: a bar on a terminal, a line a run elsewhere."""
+"""What is seen while runs go on: bars for sweep, run and steps on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
-from tta_bench.runner.execute import Advance
 from tta_bench.runner.spec import RunSpec
+from tta_bench.runner.store import Record
+from tta_bench.types import StepInfo
+
+QUIET_SECONDS = 30.0
+"""Without a terminal, a run says where it is this often."""
 
 
-class RunTracker:
-    """Counts the records of one run; those that were there already come in the first call."""
+class Display:
+    """The bars of a sweep, and of the run and the batch at work.
 
-    def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.reused, self.made = label, total, 0, 0
-        self.started: float | None = None
+    Attributes:
+        total: answers that the sweep asks for.
+    """
 
-    def count(self, n: int) -> None:
-        if self.started is None:
-            self.started, self.reused = time.perf_counter(), n
-        else:
-            self.made += n
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.terminal = console.is_terminal
+        text = TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1))
+        columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+        self.bars = Progress(*columns, console=console, transient=True, disable=not self.terminal, expand=self.terminal)
+        self.sweep = Pace(total)
+        self.sweep_bar = self.bars.add_task("all runs", total=total, pace="")
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        """Show the bars while the context lasts."""
+        with self.bars:
+            yield self
+
+    @contextmanager
+    def run(self, spec: RunSpec, total: int) -> Iterator[RunWatch]:
+        """Watch one run; what it generated is told in a line when the context ends, however it ends."""
+        watch = RunWatch(self, label(spec), total)
+        try:
+            yield watch
+        finally:
+            self.bars.remove_task(watch.bar)
+            self.bars.remove_task(watch.step_bar)
+            if watch.pace.made or watch.n_failed:
+                self.console.print(watch.outcome, highlight=False, soft_wrap=True)
+
+
+class Pace:
+    """Counts records and forward passes, and how fast they come."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.reused, self.made, self.passes = total, 0, 0, 0
+        self.began = time.perf_counter()
 
     @property
-    def rate(self) -> str:
-        """Records a second, as text."""
-        seconds = time.perf_counter() - self.started if self.started else 0.0
-        return f"{self.made / seconds:.1f} problems/s" if self.made and seconds else ""
+    def done(self) -> int:
+        """Records that are there."""
+        return self.reused + self.made
+
+    @property
+    def seconds(self) -> float:
+        """Since generation began."""
+        return time.perf_counter() - self.began
+
+    @property
+    def rates(self) -> str:
+        """Problems and forward passes a second."""
+        seconds = max(self.seconds, 1e-9)
+        return f"{self.made / seconds:.1f} problems/s, {self.passes / seconds:,.0f} passes/s"
+
+    @property
+    def left(self) -> str:
+        """Time left at the pace so far."""
+        if not self.made or self.done >= self.total:
+            return ""
+        return f", {duration(self.seconds / self.made * (self.total - self.done))} left"
+
+
+class RunWatch:
+    """A ``Watch`` (see ``execute``) that moves the bars of a display."""
+
+    def __init__(self, display: Display, name: str, total: int) -> None:
+        self.display, self.name = display, name
+        self.pace, self.n_failed = Pace(total), 0
+        self.bar = display.bars.add_task(name, total=total, pace="")
+        self.step_bar: TaskID = display.bars.add_task("  batch at work, steps", total=None, pace="", visible=False)
+        self.spoke = time.perf_counter()
+
+    def reused(self, n: int) -> None:
+        """So many records were there."""
+        for pace in (self.pace, self.display.sweep):
+            pace.reused += n
+        self._draw()
+
+    def started(self) -> None:
+        """The model is there; generation begins."""
+        for pace in (self.pace, self.display.sweep):
+            if not pace.passes:
+                pace.began = time.perf_counter()
+
+    def step(self, info: StepInfo) -> None:
+        """A batch made a step."""
+        rows = int(info.canvas.editable.any(dim=1).sum())
+        for pace in (self.pace, self.display.sweep):
+            pace.passes += rows * info.prediction.forward_passes
+        canvas, bars = info.canvas, self.display.bars
+        bars.update(self.step_bar, completed=canvas.step + 1, total=canvas.n_steps, pace=f"{rows} rows", visible=True)
+        self._speak()
+
+    def finished(self, records: Sequence[Record]) -> None:
+        """These records are on disk."""
+        for pace in (self.pace, self.display.sweep):
+            pace.made += len(records)
+        self.n_failed += sum(1 for record in records if record["error"])
+        self._draw()
 
     @property
     def outcome(self) -> str:
         """One line on what was done."""
-        made = f"{self.made} generated ({self.rate})" if self.made else ""
-        reused = f"{self.reused} reused" if self.reused else ""
-        return f"{self.label:<64} {', '.join(part for part in (made, reused) if part)}"
+        parts = [f"{self.pace.made} generated ({self.pace.rates})"]
+        parts += [f"{self.n_failed} of them failed"] if self.n_failed else []
+        parts += [f"{self.pace.reused} reused"] if self.pace.reused else []
+        return f"{self.name:<56} {', '.join(parts)}"
+
+    def _draw(self) -> None:
+        bars = self.display.bars
+        for bar, pace in ((self.bar, self.pace), (self.display.sweep_bar, self.display.sweep)):
+            bars.update(bar, completed=pace.done, pace=pace.rates + pace.left if pace.made else "")
+
+    def _speak(self) -> None:
+        """Without a terminal, a line now and then."""
+        now = time.perf_counter()
+        if self.display.terminal or now - self.spoke < QUIET_SECONDS:
+            return
+        self.spoke = now
+        line = f"{self.name:<56} {self.pace.done} of {self.pace.total}, {self.pace.rates}{self.pace.left}"
+        self.display.console.print(line, highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def tracked(console: Console, spec: RunSpec, total: int) -> Iterator[Advance]:
-    """Show the progress of a run while the context lasts, and one line of what was generated, if anything was."""
-    tracker = RunTracker(label(spec), total)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(tracker.label, total=total, rate="")
-
-        def advance(n: int) -> None:
-            tracker.count(n)
-            progress.update(task, advance=n, rate=tracker.rate)
-
-        yield advance
-    if tracker.made:
-        console.print(tracker.outcome, highlight=False, soft_wrap=True)
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 3 min 20 s or 2 h 5 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def label(spec: RunSpec) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 from tta_bench import catalog
 from tta_bench.models.checkpoint import fingerprint
 from tta_bench.models.loading import resolve_device, resolve_dtype
+from tta_bench.runner.disk import check_writable
+from tta_bench.runner.execute import Effort
 from tta_bench.runner.spec import RunSpec
-from tta_bench.runner.store import check_writable
 from tta_bench.tasks.base import SPLIT_SIZE, Problem, Task
 
 
@@ -27,7 +28,7 @@ class Comparison:
         controls: runs that are compared with the baseline as well, so that the candidate's gain can be told apart from theirs.
         model_name, revision, device: what to load, and where to.
         n_problems, replicates: how much of each run is asked for.
-        batch_size: problems decoded together.
+        effort: batch size, failures, time.
         output_dir, report_dir: where runs and report go.
         name: of the report.
     """
@@ -40,7 +41,7 @@ class Comparison:
     device: str
     n_problems: int
     replicates: int
-    batch_size: int
+    effort: Effort
     output_dir: Path
     report_dir: Path
     name: str
@@ -54,6 +55,11 @@ class Comparison:
     def pairs(self) -> list[tuple[str, str]]:
         """Run ids of (baseline, candidate) and (baseline, control)."""
         return [(self.baseline.run_id, spec.run_id) for spec in (self.candidate, *self.controls)]
+
+    @property
+    def size(self) -> int:
+        """Records that are asked for of each run."""
+        return self.n_problems * self.replicates
 
     @property
     def task(self) -> Task:
@@ -122,7 +128,11 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         device=str(device),
         n_problems=n_problems,
         replicates=whole(config, "replicates", 1),
-        batch_size=whole(config, "batch_size", 1),
+        effort=Effort(
+            batch_size=None if config["batch_size"] == "auto" else whole(config, "batch_size", 1),
+            max_failures=whole(config, "max_failures", 0),
+            time_limit=None if config["time_limit"] is None else positive(config, "time_limit"),
+        ),
         output_dir=folder(config, "output_dir"),
         report_dir=folder(config, "report_dir"),
         name=str(config["name"]),
@@ -178,6 +188,18 @@ def number(config: Mapping[str, Any], key: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{key}={value}: must be a number")
     return float(value)
+
+
+def positive(config: Mapping[str, Any], key: str) -> float:
+    """A finite number above 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = number(config, key)
+    if value <= 0:
+        raise ValueError(f"{key}={value}: must be above 0, or null for none")
+    return value
 
 
 def folder(config: Mapping[str, Any], key: str) -> Path:

@@ -14,8 +14,8 @@ from tta_bench.sampling.sampler import ENGINE_VERSION, Sampler
 from tta_bench.sampling.schedule import Blocks
 from tta_bench.tasks.base import HOLE, SPLITS, Problem, Task
 
-SCHEMA_VERSION = 1
-"""Of config.yaml, manifest.json and records.jsonl. Raised when a reader of the old form would misread the new one."""
+ID_VERSION = 1
+"""Of the rule that makes run ids. Raised when equal settings must become another run; then nothing old is reused."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RunSpec:
     def config(self) -> dict[str, Any]:
         """The scientific part of the configuration, in plain types, the same for equal settings however they were written."""
         return {
-            "schema": SCHEMA_VERSION,
+            "schema": ID_VERSION,
             "engine": ENGINE_VERSION,
             "model": {"name": self.model, "fingerprint": self.fingerprint},
             "task": {"name": self.task_name, "version": self.task_version, **_node(self.task)},
@@ -98,11 +98,15 @@ class RunSpec:
         }
 
     @property
+    def config_hash(self) -> str:
+        """12 hex digits over the configuration without the model's name (the fingerprint tells it better)."""
+        config = self.config() | {"model": self.fingerprint}
+        return f"{digest(json.dumps(config, sort_keys=True), size=6):012x}"
+
+    @property
     def run_id(self) -> str:
-        """Task, sampler and a hash of the configuration without the model's name (the fingerprint tells it better)."""
-        config = self.config()
-        config["model"] = self.fingerprint
-        return f"{self.task_name}-{self.sampler.name}-{digest(json.dumps(config, sort_keys=True), size=6):012x}"
+        """Task, sampler and the hash of the configuration."""
+        return f"{self.task_name}-{self.sampler.name}-{self.config_hash}"
 
     def check(self, task: Task, problems: list[Problem]) -> None:
         """Refuse settings that do not fit the problems, before anything is loaded.

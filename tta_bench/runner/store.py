@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from tta_bench.rng import digest
+from tta_bench.runner.disk import StoreError, append_durably, make_folder, storing, sync_folder, write_atomically
 
 Record = dict[str, Any]
 
+SCHEMA_VERSION = 2
+"""Of config.yaml, manifest.json and records.jsonl. Raised when a reader of the old form would misread the new one; ``upgraded``
+then reads the old one. Version 1 had no ``data``, ``prompt`` and ``error`` in its records and no ``environments``."""
 
-class StoreError(RuntimeError):
-    """A run folder that does not hold what it should."""
+MANY_PARTS, LARGE_PART = 64, 4 << 20
+"""So many trace files make one, those of so many bytes excepted."""
+
+
+class BusyError(StoreError):
+    """Another process is at work on the run."""
 
 
 def record_key(problem_id: str, replicate: int) -> str:
     """The key of a record; also the key of its random numbers."""
     return f"{problem_id}/{replicate}"
+
+
+def upgraded(record: Record) -> Record:
+    """A record of any version as the current one: what older versions did not record is None."""
+    if record["schema"] > SCHEMA_VERSION:
+        raise ValueError(f"schema {record['schema']} is newer than {SCHEMA_VERSION}, the newest this version knows; upgrade")
+    return {"data": None, "prompt": None, "error": None, **record}
 
 
 @dataclass(frozen=True)
@@ -33,107 +51,208 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def lock(self) -> FileLock:
-        """Held by the one process that writes to this run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path / ".lock")
+    @contextmanager
+    def claimed(self, wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the run, for the one process that writes to it. The operating system lets go of it when the process dies.
 
-    def freeze_config(self, config: dict[str, Any]) -> None:
-        """Write the configuration once; later visits must bring the same.
+        Args:
+            wait: called again and again while another process holds it, and may raise to give up; None gives up at once.
 
         Raises:
-            StoreError: the folder belongs to another configuration.
+            BusyError: another process holds it, and ``wait`` is None.
         """
-        file = self.path / "config.yaml"
-        if file.exists():
-            stored = yaml.safe_load(file.read_text())
-            stored["model"]["name"] = config["model"]["name"]
-            if stored != config:
-                raise StoreError(
-                    f"{file}: holds another configuration than its run id says; move the folder away and run again"
-                )
-            return
-        write_atomically(file, yaml.safe_dump(config, sort_keys=False))
-
-    def records(self) -> dict[str, Record]:
-        """Every record by key. A last line that a kill tore is left out; ``repair`` removes it."""
-        file = self.path / "records.jsonl"
-        if not file.exists():
-            return {}
-        found: dict[str, Record] = {}
-        lines = file.read_bytes().split(b"\n")
-        for number, line in enumerate(lines[:-1], 1):
+        # Not in the folder: who moves or deletes the folder must not take the lock away with it.
+        with storing(self.path):
+            make_folder(self._lock.parent)
+        lock = FileLock(self._lock)
+        while not lock.is_locked:
             try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise StoreError(f"{file}, line {number}: not a record ({error}); restore or delete the line") from error
-            found[record["key"]] = record
-        return found
+                with storing(self.path):
+                    lock.acquire(timeout=0.2 if wait else 0)
+            except Timeout as error:
+                if wait is None:
+                    raise BusyError(f"{self.path}: another process is at work on this run; wait for it or stop it") from error
+                wait()
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def repair(self) -> None:
+    @property
+    def _lock(self) -> Path:
+        return self.path.parent.parent / "locks" / self.path.name
+
+    def busy(self) -> bool:
+        """Whether a process is at work on the run."""
+        if not self._lock.exists():
+            return False
+        try:
+            with self.claimed():
+                return False
+        except BusyError:
+            return True
+        except StoreError:  # a lock that we cannot open, in somebody else's folder
+            return False
+
+    def open(self, config: dict[str, Any]) -> OpenRun:
+        """Make the folder ready to be written to by the process that has claimed it.
+
+        Args:
+            config: frozen at the first visit; later visits must bring the same.
+
+        Raises:
+            StoreError: the folder belongs to another configuration, or cannot be written to.
+        """
+        with storing(self.path):
+            make_folder(self.path)
+            self._freeze(config)
+            self._repair()
+            return OpenRun(self, self.path.stat().st_ino)
+
+    def _freeze(self, config: dict[str, Any]) -> None:
+        if not self.config():
+            write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+        elif _identity(self.config()) != _identity(config):
+            raise StoreError(
+                f"{self.path / 'config.yaml'}: holds another configuration than its run id says; "
+                "move the folder away and run again"
+            )
+
+    def _repair(self) -> None:
         """Cut a last line that has no line end: the process that wrote it was killed, so its work is done again."""
         file = self.path / "records.jsonl"
         if not file.exists():
             return
-        content = file.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with file.open("r+b") as stream:
+        with file.open("r+b") as stream:
+            end = stream.seek(0, 2)
+            place, tail = end, b""
+            while place > 0 and b"\n" not in tail:
+                place = max(0, place - (1 << 16))
+                stream.seek(place)
+                tail = stream.read(end - place)
+            whole = place + tail.rfind(b"\n") + 1
+            if whole < end:
                 stream.truncate(whole)
 
-    def append(self, records: Iterable[Record], trace: pd.DataFrame) -> None:
-        """Add the records of one batch; once this returns they survive a power cut. The trace is written first."""
-        rows = list(records)
-        folder = self.path / "traces"
-        folder.mkdir(exist_ok=True)
-        part = folder / f"{digest(*(r['key'] for r in rows), size=8):016x}.parquet"
-        trace.to_parquet(part.with_suffix(".part"), index=False)
-        settle(part.with_suffix(".part"), part)
-        with (self.path / "records.jsonl").open("ab") as stream:
-            stream.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Replace manifest.json in one step, so that a reader never sees half of it."""
-        write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    def config(self) -> dict[str, Any]:
+        """The frozen configuration, empty where none was written yet."""
+        file = self.path / "config.yaml"
+        return dict(yaml.safe_load(file.read_text())) if file.exists() else {}
 
     def manifest(self) -> dict[str, Any]:
         """The manifest, empty where none was written yet."""
         file = self.path / "manifest.json"
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
+    def lines(self) -> Iterator[Record]:
+        """Every line of records.jsonl in the order of writing, one at a time. A last line that a kill tore is left out.
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write ``text`` beside ``file`` and rename it into place."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
-    temporary.write_text(text)
-    settle(temporary, file)
+        Raises:
+            StoreError: a line is no record; the message names it.
+        """
+        file = self.path / "records.jsonl"
+        if not file.exists():
+            return
+        with file.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    record = upgraded(json.loads(line))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise StoreError(f"{file}, line {number}: not a record ({error}); restore or delete the line") from error
+                yield record
+
+    def records(self) -> dict[str, Record]:
+        """The last record of every key, errors included."""
+        return {record["key"]: record for record in self.lines()}
+
+    def traces(self) -> pd.DataFrame:
+        """Per-step statistics: a row for every key and step. A batch that was done twice counts once."""
+        folder = self.path / "traces"
+        while True:
+            try:
+                parts = [pd.read_parquet(file) for file in sorted(folder.glob("*.parquet"))]
+            except FileNotFoundError:  # a run at work has just made one file of several
+                continue
+            return pd.concat(parts).drop_duplicates(["key", "step"], keep="last") if parts else pd.DataFrame()
+
+    def retire(self) -> Path:
+        """Move the run to ``<output_dir>/replaced``, so that it is done afresh and nothing is lost; returns where to."""
+        with self.claimed(), storing(self.path):
+            place = self.path.parent.parent / "replaced" / f"{self.path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+            make_folder(place.parent)
+            self.path.rename(place)
+            sync_folder(self.path.parent)
+        return place
+
+    def delete(self) -> None:
+        """Remove the run for good."""
+        with self.claimed(), storing(self.path):
+            shutil.rmtree(self.path)
 
 
-def settle(temporary: Path, file: Path) -> None:
-    """Rename a finished file into place, so that it is there whole even after a power cut."""
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what may differ between visits to one run: the version of its form, the model's name."""
+    return {k: v for k, v in config.items() if k != "schema"} | {"model": config["model"]["fingerprint"]}
 
 
-def check_writable(folder: Path, key: str) -> None:
-    """Make ``folder`` and write to it.
+@dataclass(frozen=True)
+class OpenRun:
+    """A claimed run that is written to.
 
-    Raises:
-        ValueError: that fails; the message names the configuration ``key``.
+    Attributes:
+        folder: the run.
+        inode: of the folder when it was opened.
     """
-    probe = folder / f".writable.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"{key}={folder}: cannot be written to ({error.strerror}); choose another folder") from error
+
+    folder: RunFolder
+    inode: int
+
+    def append(self, records: Sequence[Record], trace: pd.DataFrame) -> None:
+        """Add the records of one batch; once this returns they survive a power cut. The trace is written first.
+
+        Raises:
+            StoreError: it cannot be written. The records before are intact.
+        """
+        with storing(self.folder.path):
+            self._check_there()
+            if len(trace):
+                self._add_trace(f"{digest(*(r['key'] for r in records), size=8):016x}", trace)
+            text = "".join(
+                json.dumps({"schema": 0} | r | {"schema": SCHEMA_VERSION}, ensure_ascii=False) + "\n" for r in records
+            )
+            append_durably(self.folder.path / "records.jsonl", text.encode())
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace manifest.json in one step."""
+        with storing(self.folder.path):
+            self._check_there()
+            write_atomically(self.folder.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+    def _check_there(self) -> None:
+        """Refuse to go on in a folder that was deleted, or made anew by somebody else."""
+        if self.folder.path.stat().st_ino != self.inode:
+            raise StoreError(
+                f"{self.folder.path}: was replaced while it was written to; run the same command again to do what is missing"
+            )
+
+    @cached_property
+    def _traces(self) -> Path:
+        folder = self.folder.path / "traces"
+        make_folder(folder)
+        return folder
+
+    def _add_trace(self, name: str, trace: pd.DataFrame) -> None:
+        write_atomically(self._traces / f"{name}.parquet", _parquet(trace))
+        small = [f for f in sorted(self._traces.glob("*.parquet")) if f.stat().st_size < LARGE_PART]
+        if len(small) > MANY_PARTS:
+            # Killed half way, rows are there twice, which their reader expects.
+            merged = pd.concat([pd.read_parquet(file) for file in small])
+            write_atomically(self._traces / f"{digest(*(f.name for f in small), size=8):016x}.parquet", _parquet(merged))
+            for file in small:
+                file.unlink()
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    return bytes(frame.to_parquet(None, index=False))

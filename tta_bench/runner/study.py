@@ -3,59 +3,111 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
 from tta_bench.models.loading import load
-from tta_bench.runner.execute import Advance, LoadedModel, execute
+from tta_bench.runner.batch import LoadedModel
+from tta_bench.runner.disk import make_folder, storing, write_atomically
+from tta_bench.runner.execute import ModelSource, TooManyFailuresError, Work, execute, find_work
+from tta_bench.runner.progress import Display
 from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
-from tta_bench.runner.store import RunFolder, record_key, write_atomically
-
-Track = Callable[[RunSpec, int], AbstractContextManager[Advance]]
-"""Opens the display of a run with so many records."""
+from tta_bench.runner.store import BusyError, RunFolder
 
 
-def run_comparison(comparison: Comparison, track: Track) -> None:
-    """Do what is missing of the runs."""
+def run_comparison(
+    comparison: Comparison, display: Display, check_stop: Callable[[], None] = lambda: None, *, last_round: bool = False
+) -> None:
+    """Do what is missing of the runs.
+
+    Args:
+        comparison: its runs.
+        display: where progress is shown.
+        check_stop: raises KeyboardInterrupt to stop.
+        last_round: False leaves alone what another process is at work on, so that several processes share a sweep. True does
+            only what no process got to, and waits for the others.
+    """
     for spec in comparison.runs:
-        with track(spec, len(comparison.problems) * comparison.replicates) as advance:
-            execute(
-                spec,
-                comparison.task,
-                comparison.problems,
-                comparison.replicates,
-                output_dir=comparison.output_dir,
-                batch_size=comparison.batch_size,
-                load_model=lambda: load_once(comparison.model_name, comparison.revision, comparison.device, spec.dtype),  # noqa: B023
-                advance=advance,
-            )
+        check_stop()
+        if last_round and not untouched(spec, comparison):
+            continue
+        with display.run(spec, comparison.size) as watch:
+            try:
+                execute(
+                    spec,
+                    comparison.task,
+                    comparison.problems,
+                    comparison.replicates,
+                    output_dir=comparison.output_dir,
+                    model=model_source(comparison.model_name, comparison.revision, comparison.device, spec.dtype),
+                    effort=comparison.effort,
+                    watch=watch,
+                    wait=patience(spec, check_stop) if last_round else None,
+                    check_stop=check_stop,
+                )
+            except BusyError:
+                continue
+            except TooManyFailuresError as error:
+                # The other runs of a sweep can still be done; the report names this one as incomplete.
+                print(f"tta-bench: {error}", file=sys.stderr)
 
 
-def count_done(run_id: str, comparison: Comparison) -> int:
-    """How many of the records that a comparison asks of a run are on disk."""
-    wanted = {record_key(p.id, r) for p in comparison.problems for r in range(comparison.replicates)}
-    return len(wanted & RunFolder(comparison.output_dir / "runs" / run_id).records().keys())
+def patience(spec: RunSpec, check_stop: Callable[[], None]) -> Callable[[], None]:
+    """What to do, again and again, while another process is at work on a run: say so once, and listen for a stop."""
+    said: list[bool] = []
+
+    def wait() -> None:
+        if not said:
+            print(f"waiting for another process that is at work on {spec.run_id}", file=sys.stderr)
+            said.append(True)
+        check_stop()
+
+    return wait
+
+
+def untouched(spec: RunSpec, comparison: Comparison) -> bool:
+    """Whether a run lacks records that nobody has tried to make."""
+    work = work_of(spec, comparison)
+    return any(key not in work.tally.bad for key, _, _ in work.missing)
+
+
+def work_of(spec: RunSpec, comparison: Comparison) -> Work:
+    """What a comparison still has to do of a run."""
+    folder = RunFolder(comparison.output_dir / "runs" / spec.run_id)
+    return find_work(folder, comparison.problems, comparison.replicates)
 
 
 @cache
-def load_once(name: str, revision: str | None, device: str, dtype: str) -> LoadedModel:
+def model_source(name: str, revision: str | None, device: str, dtype: str) -> ModelSource:
     """The model, kept for the other runs of this process."""
-    model, tokenizer = load(name, device, dtype, revision)
-    return LoadedModel(model, tokenizer, model.config.mask_token_id)
+
+    def load_it() -> LoadedModel:
+        model, tokenizer = load(name, device, dtype, revision)
+        return LoadedModel(model, tokenizer, model.config.mask_token_id)
+
+    return ModelSource(load_it)
 
 
-def write_study(comparisons: Sequence[Comparison], tests: Mapping[str, float]) -> Path:
+def retire(comparisons: Sequence[Comparison]) -> list[Path]:
+    """Move aside what is on disk of the runs, so that they are done afresh; returns where it is now."""
+    folders = {spec.run_id: RunFolder(c.output_dir / "runs" / spec.run_id) for c in comparisons for spec in c.runs}
+    return [folder.retire() for folder in folders.values() if folder.path.is_dir()]
+
+
+def write_study(comparisons: Sequence[Comparison], tests: Mapping[str, float], notes: Sequence[str] = ()) -> Path:
     """Write ``study.json``, from which the report can be made again as it was planned, and return the report's folder.
 
     Args:
         comparisons: all of the study.
         tests: margin, level and resamples of the tests, fixed now.
+        notes: sentences that belong under its table.
 
     Raises:
         ValueError: the comparisons do not share report folder, output folder or size.
+        StoreError: the report's folder cannot be written to.
     """
     first = comparisons[0]
     for key in ("report_dir", "output_dir", "n_problems", "replicates", "name"):
@@ -75,7 +127,9 @@ def write_study(comparisons: Sequence[Comparison], tests: Mapping[str, float]) -
         "replicates": first.replicates,
         "tests": dict(tests),
         "pairs": [list(pair) for pair in pairs],
+        **({"notes": list(notes)} if notes else {}),
     }
-    first.report_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(first.report_dir / "study.json", json.dumps(study, indent=1) + "\n")
+    with storing(first.report_dir):
+        make_folder(first.report_dir)
+        write_atomically(first.report_dir / "study.json", (json.dumps(study, indent=1) + "\n").encode())
     return first.report_dir

@@ -20,7 +20,7 @@ from tta_bench.sampling.freeze import FreezeMemory, FreezeWindow
 from tta_bench.sampling.remask import Remask
 from tta_bench.sampling.schedule import Blocks, Layout, Schedule, Uniform
 from tta_bench.sampling.vote import Vote
-from tta_bench.types import AnswerFn, Canvas, ConstraintFn, Generation, Place, Prediction, StepInfo, Turn
+from tta_bench.types import AnswerFn, Canvas, ConstraintFn, Generation, Observe, Place, Prediction, StepInfo, Turn
 
 ENGINE_VERSION = 1
 """Raised whenever a change here or in a component changes what is generated; part of every run id."""
@@ -93,6 +93,7 @@ def sample(
     constraint_fn: ConstraintFn | None = None,
     eos: EosPolicy | None = None,
     answer_fn: AnswerFn | None = None,
+    observe: Observe | None = None,
 ) -> Generation:
     """Fill the masks of a batch.
 
@@ -108,6 +109,7 @@ def sample(
         constraint_fn: scores the canvas with the candidates filled in.
         eos: what becomes of end-of-sequence tokens; None allows them.
         answer_fn: what a row answers, for samplers that vote; None takes all its token ids.
+        observe: told of every step while the decoding goes on.
 
     Returns:
         The filled sequences, what they cost and every StepInfo. A row without masks comes back as it is, at no cost.
@@ -126,7 +128,8 @@ def sample(
     layout = blocks.layout(editable.sum(dim=1).tolist(), sampler.schedule).to(tokens.device)
     state = State.start(tokens, editable, padding, layout, sampler, mask_id)
     with torch.no_grad(), evaluating(denoiser.model):
-        final, steps = decode(state, sampler, layout, denoiser, noise, constraint_fn, EosPolicy() if eos is None else eos)
+        eos = EosPolicy() if eos is None else eos
+        final, steps = decode(state, sampler, layout, denoiser, noise, constraint_fn, eos, observe)
     chosen = sampler.vote.choose(final, steps, answer_fn) if sampler.vote else final
     row_steps, passes = cost(steps, len(chosen), n)
     return Generation(chosen, row_steps, passes, len(steps), steps, time.perf_counter() - began)
@@ -140,6 +143,7 @@ def decode(
     noise: Noise,
     constraint_fn: ConstraintFn | None,
     eos: EosPolicy,
+    observe: Observe | None,
 ) -> tuple[Tensor, list[StepInfo]]:
     """Step until every row is finished: the tokens (B, L), and what was observed."""
     steps: list[StepInfo] = []
@@ -147,6 +151,8 @@ def decode(
     while bool(state.canvas.editable.any()):
         state, info = advance(state, sampler, layout, denoiser, noise, constraint_fn, eos)
         steps.append(info)
+        if observe:
+            observe(info)
         idle = 0 if bool((info.committed | info.remasked).any()) else idle + 1
         if not sampler.schedule.uses_steps and (idle > IDLE_STEPS or len(steps) > LOOKS * info.tokens.shape[1]):
             raise RuntimeError(

@@ -1,0 +1,158 @@
+"""One batch: problems of like length padded to one shape, decoded together, and what each of them became."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tta_bench.rng import Noise, digest
+from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode
+from tta_bench.runner.spec import RunSpec
+from tta_bench.runner.store import Record
+from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.eos import EosPolicy
+from tta_bench.sampling.sampler import sample
+from tta_bench.sampling.schedule import Blocks
+from tta_bench.sampling.trace import STATISTICS, step_statistics
+from tta_bench.tasks.base import Problem, Task
+from tta_bench.types import Generation, Observe
+
+
+@dataclass(frozen=True)
+class Item:
+    """One record to be made."""
+
+    key: str
+    problem: Problem
+    replicate: int
+    prompt: EncodedPrompt
+
+    @property
+    def head(self) -> Record:
+        """What a record says of the problem, whatever became of it."""
+        return {
+            "key": self.key,
+            "problem": self.problem.id,
+            "replicate": self.replicate,
+            "data": problem_digest(self.problem),
+            "prompt": f"{digest(self.prompt.ids, size=8):016x}",
+        }
+
+
+def _plain(value: object) -> object:
+    """A value that JSON does not know, as one that it does, the same in every process."""
+    return sorted(value, key=repr) if isinstance(value, set | frozenset) else repr(value)
+
+
+def problem_digest(problem: Problem) -> str:
+    """16 hex digits over all that a problem is."""
+    facts = json.dumps(
+        dict(problem.facts), sort_keys=True, default=lambda v: sorted(v, key=repr) if isinstance(v, set) else repr(v)
+    )
+    return f"{digest(problem.id, problem.prompt, problem.target, problem.gen_length, facts, size=8):016x}"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its tokenizer, ready to generate."""
+
+    model: Any
+    tokenizer: Any
+    mask_id: int
+
+
+def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterator[list[Item]]:
+    """Batches of at most ``size`` items that can be decoded together.
+
+    Args:
+        items: to be done.
+        size: of a batch.
+        padded: put prompts of different length into a batch, shortest first so that little is padded; otherwise only items
+            of one shape (sequence length and place of the answer), in order of first appearance.
+    """
+    groups: dict[tuple[int, ...], list[Item]] = defaultdict(list)
+    for item in items:
+        length, start = len(item.prompt.ids), item.prompt.start
+        appended = length - start if start else 0
+        groups[(appended,) if padded else (length, start)].append(item)
+    for group in groups.values():
+        ordered = sorted(group, key=lambda item: len(item.prompt.ids)) if padded else group
+        for i in range(0, len(ordered), size):
+            yield ordered[i : i + size]
+
+
+def decode_batch(
+    spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedModel, observe: Observe | None = None
+) -> tuple[list[Record], pd.DataFrame]:
+    """Generate the answers of one batch: its records, not scored yet, and their per-step statistics."""
+    sampler = spec.strategy()
+    tokens, padding, pads = padded_rows([item.prompt.ids for item in batch], loaded)
+    prompts = [item.prompt for item in batch]
+    constraint = None
+    if spec.constraint == "task" and sampler.uses_constraint:
+        constraint = batch_constraint(task, [item.problem for item in batch], prompts, loaded.tokenizer, pads)
+    generation = sample(
+        Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False))),
+        sampler,
+        Blocks(spec.steps, spec.block_length),
+        tokens,
+        (tokens == loaded.mask_id) & ~padding,
+        mask_id=loaded.mask_id,
+        noise=Noise(spec.seed, tuple(item.key for item in batch)),
+        padding=padding if any(pads) else None,
+        constraint_fn=constraint,
+        eos=EosPolicy(spec.eos_policy, end_ids(loaded)),
+        answer_fn=lambda row, ids: task.answer(batch[row].problem, decode(ids[pads[row] :], prompts[row], loaded.tokenizer)),
+        observe=observe,
+    )
+    rows = [ids[pad:] for ids, pad in zip(generation.tokens.tolist(), pads, strict=True)]
+    records = [
+        {
+            **item.head,
+            "text": decode(ids, item.prompt, loaded.tokenizer),
+            "tokens": ids[item.prompt.start :],
+            "forward_passes": passes,
+            "nfe": steps * sampler.views.k,
+            "seconds": generation.seconds / len(batch),
+        }
+        for item, ids, passes, steps in zip(batch, rows, generation.forward_passes, generation.row_steps, strict=True)
+    ]
+    return records, trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
+
+
+def padded_rows(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Rows of token ids with padding to their left: (B, L) ids, (B, L) bool where padding is, and its length in each row."""
+    longest = max(map(len, rows))
+    pads = [longest - len(row) for row in rows]
+    filler = loaded.tokenizer.pad_token_id or 0
+    device = next(loaded.model.parameters()).device
+    tokens = torch.tensor([[filler] * pad + list(row) for pad, row in zip(pads, rows, strict=True)], device=device)
+    places = torch.arange(longest, device=device)
+    return tokens, places < torch.tensor(pads, device=device)[:, None], pads
+
+
+def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
+    """Token ids that end a sequence: the tokenizer's, and those of the model's configurations (the end of a turn is one)."""
+    found = [loaded.tokenizer.eos_token_id]
+    for config in (loaded.model.config, getattr(loaded.model, "generation_config", None)):
+        ids = getattr(config, "eos_token_id", None)
+        found += ids if isinstance(ids, list) else [ids]
+    return tuple(dict.fromkeys(i for i in found if i is not None))
+
+
+def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1) -> pd.DataFrame:
+    """One row per record and step that it took, averaged over the ``samples`` of a record."""
+    statistics = step_statistics(generation.steps, samples)
+    n_steps = len(generation.steps)
+    columns: dict[str, Any] = {
+        "key": [item.key for item in batch for _ in range(n_steps)],
+        "step": list(range(n_steps)) * len(batch),
+    }
+    frame = pd.DataFrame(columns | {name: statistics[name].T.ravel() for name in STATISTICS})
+    return frame[frame["committed_ratio"].notna()]

@@ -1,0 +1,123 @@
+"""Where records were made: code, libraries, device. Two runs that are compared should not differ in it."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tta_bench import __version__, catalog
+from tta_bench.rng import digest
+
+Environment = dict[str, Any]
+
+PACKAGE = Path(__file__).parents[1]
+PACKAGES = ("torch", "transformers", "tokenizers", "hydra-core", "numpy", "pandas", "scipy")
+GENERATING = ("rng.py", "types.py", "sampling", "models", "tasks", "runner/prompts.py", "runner/batch.py")
+"""The code that records depend on. A sampler's own file is left out, since samplers are what is compared."""
+
+COMPARED = ("code", "torch", "transformers", "device", "dtype", "threads")
+"""What the environments of two runs must agree in."""
+
+
+def describe(device: str, dtype: str, sampler_target: str) -> Environment:
+    """The environment of this process.
+
+    Args:
+        device: where the model is, as torch names it.
+        dtype: of its weights.
+        sampler_target: dotted path of what builds the sampler; its source is recorded beside the common code.
+    """
+    import torch
+
+    return {
+        "tta_bench": __version__,
+        "code": f"{__version__}+{code_digest()}",
+        "sampler_code": source_digest(sampler_target),
+        "git": git_state(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": device_name(device),
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name(device: str) -> str:
+    """The device with what decides how it rounds: the name of a GPU, the instruction set that torch uses on a CPU."""
+    import torch
+
+    kind = torch.device(device).type
+    detail = torch.cuda.get_device_name(device) if kind == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return kind if kind not in ("cuda", "cpu") else f"{kind} ({detail})"
+
+
+@cache
+def code_digest() -> str:
+    """16 hex digits over the code that records depend on, committed or not."""
+    places = [PACKAGE / name for name in GENERATING]
+    files = [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+    common = [file for file in files if file.parent.name != "presets"]
+    return f"{digest(*(file.read_bytes() for file in common), size=8):016x}"
+
+
+@cache
+def source_digest(target: str) -> str:
+    """16 hex digits over the source file of what a dotted path names."""
+    return f"{digest(Path(inspect.getfile(catalog.resolve(target))).read_bytes(), size=8):016x}"
+
+
+@cache
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirty flag of the source tree as this process found it; None where the package does not lie in one."""
+    here = Path(__file__).parent
+    try:
+        # An installed package may lie in a virtual environment inside somebody else's repository.
+        subprocess.run(["git", "ls-files", "--error-unmatch", Path(__file__).name], cwd=here, capture_output=True, check=True)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "dirty": bool(changes.strip())}
+
+
+def environments(manifest: Mapping[str, Any]) -> list[Environment]:
+    """The environments in which a run's records were made. Manifests of version 1 tell the last one, in other words."""
+    if "environments" in manifest:
+        return list(manifest["environments"])
+    if "packages" not in manifest:
+        return []
+    told = ("tta_bench", "git", "python", "packages", "platform", "device", "dtype", "threads")
+    return [{key: manifest[key] for key in told}]
+
+
+def with_environment(found: Sequence[Environment], new: Environment) -> list[Environment]:
+    """``found`` and, if it is another one, ``new``."""
+    return [*found, *([new] if new not in found else [])]
+
+
+def differences(one: Sequence[Environment], other: Sequence[Environment]) -> list[str]:
+    """What two runs differ in, by their environments; also what one run's records differ in among each other.
+
+    Returns:
+        Phrases such as ``threads: 2 / 4``, empty where there is no difference or where nothing is known of a run.
+    """
+    if not one or not other:
+        return []
+    found = []
+    for key in COMPARED:
+        sides = [sorted({str(e.get(key, e["packages"].get(key, "not recorded"))) for e in side}) for side in (one, other)]
+        if sides[0] != sides[1] or len(sides[0]) > 1:
+            found.append(f"{key}: {' and '.join(sides[0])} / {' and '.join(sides[1])}")
+    for side in (one, other):
+        if len({e.get("sampler_code") for e in side}) > 1:
+            found.append("sampler_code: the sampler's source was changed between a run's records")
+    return list(dict.fromkeys(found))

@@ -1,0 +1,151 @@
+"""What becomes of failures: memory that runs out makes batches smaller, any other error is traced to the problem at fault."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+import psutil
+import torch
+
+from tta_bench.runner.batch import Item, LoadedModel
+from tta_bench.runner.store import Record
+from tta_bench.sampling.sampler import Sampler
+
+Decode = Callable[[Sequence[Item]], tuple[list[Record], pd.DataFrame]]
+
+LARGEST_BATCH = 64
+"""An automatic batch is no larger, so that a kill loses little."""
+
+COPIES = 8
+"""Float32 copies of the logits that an automatic batch leaves room for (scores, softmax, sorting, float64 draws)."""
+
+
+class TimeLimitError(RuntimeError):
+    """A problem took longer than it may."""
+
+
+@dataclass
+class Isolation:
+    """Decodes batches; where one fails, its halves, down to the problem that is at fault.
+
+    Attributes:
+        decode: decodes some items together.
+        size: most items of a batch; halved when memory runs out, and not raised again.
+        backoffs: how often that happened.
+    """
+
+    decode: Decode
+    size: int
+    backoffs: int = 0
+
+    def outcomes(self, batch: Sequence[Item]) -> Iterator[tuple[list[Record], pd.DataFrame]]:
+        """The records of a batch and their trace, in one or several parts; an item that fails alone has an error record."""
+        if len(batch) <= self.size:
+            try:
+                done = self.decode(batch)
+            except Exception as error:
+                if len(batch) == 1:
+                    done = [batch[0].head | failure(error, "generate")], pd.DataFrame()
+                else:
+                    done = None
+                    if out_of_memory(error):
+                        self.size, self.backoffs = len(batch) // 2, self.backoffs + 1
+            # Outside the handler: the traceback kept what the batch had allocated.
+            if done is not None:
+                yield done
+                return
+            release_memory()
+        middle = (len(batch) + 1) // 2
+        yield from self.outcomes(batch[:middle])
+        yield from self.outcomes(batch[middle:])
+
+
+def failure(error: BaseException, stage: str) -> Record:
+    """The fields of a record that say what went wrong; ``stage`` is encode, generate or score."""
+    return {
+        "score": None,
+        "error": {
+            "stage": stage,
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": "".join(traceback.format_exception(error)),
+        },
+    }
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the host."""
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
+def release_memory() -> None:
+    """Give back what a failed batch held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def automatic_batch_size(loaded: LoadedModel, sampler: Sampler, longest: int, passes_per_look: int) -> int:
+    """A power of two, at most ``LARGEST_BATCH``, whose logits fit ``COPIES`` times into half of the memory that is free.
+
+    Args:
+        loaded: the model, on its device.
+        sampler: how many views and samples of a problem are decoded together.
+        longest: sequence in tokens.
+        passes_per_look: 2 with guidance, else 1.
+    """
+    config: Any = loaded.model.config
+    rows = passes_per_look * sampler.views.k * (sampler.vote.samples if sampler.vote else 1)
+    needed = rows * longest * config.vocab_size * 4 * COPIES
+    device = next(loaded.model.parameters()).device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    size = LARGEST_BATCH
+    while size > 1 and size * needed > free / 2:
+        size //= 2
+    return size
+
+
+def check_alarms(seconds: float | None) -> None:
+    """Refuse a time limit where alarms cannot be set.
+
+    Raises:
+        ValueError: this is not the main thread of a process on Unix.
+    """
+    here = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if seconds is not None and not here:
+        raise ValueError(f"time_limit={seconds}: needs the main thread of a process on Unix; leave it null here")
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise in the middle of whatever goes on for longer than ``seconds``; None sets no limit.
+
+    Raises:
+        TimeLimitError: it took longer.
+    """
+    if seconds is None:
+        yield
+        return
+
+    def expire(_: int, __: FrameType | None) -> None:
+        raise TimeLimitError(f"took longer than {seconds:g} s; raise time_limit if that is too short")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

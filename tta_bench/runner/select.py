@@ -1,0 +1,101 @@
+"""Choosing settings on dev, to be reported once on test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tta_bench.runner.settings import Comparison
+from tta_bench.runner.spec import RunSpec
+from tta_bench.runner.store import RunFolder, record_key
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best candidate for one baseline.
+
+    Attributes:
+        number: of its comparison among those that were chosen from.
+        run_id: of its run on test.
+        on_dev: of its run on dev.
+        scores: mean score on dev of every candidate of this baseline, by run id on dev.
+    """
+
+    number: int
+    run_id: str
+    on_dev: str
+    scores: dict[str, float]
+
+    @property
+    def sentence(self) -> str:
+        """The choice in words."""
+        best = 100 * self.scores[self.on_dev]
+        return f"chosen on dev: {self.on_dev} ({best:.1f} %, best of {len(self.scores)}); on test it is {self.run_id}"
+
+    def record(self, output_dir: Path) -> None:
+        """Write into the manifest of the run on test how it was chosen."""
+        folder = RunFolder(output_dir / "runs" / self.run_id)
+        selection = {"rule": "best_on_dev", "on_dev": self.on_dev, "scores": self.scores}
+        with folder.claimed(wait=lambda: None):
+            folder.open(folder.config()).write_manifest(folder.manifest() | {"selection": selection})
+
+
+def choose(on_dev: Sequence[Comparison], on_test: Sequence[Comparison], *, allow_missing: bool) -> list[Choice]:
+    """The candidate with the highest mean score on dev for each baseline.
+
+    Of equal ones the one with fewer forward passes, then the first of the sweep.
+
+    Args:
+        on_dev, on_test: the same comparisons on either split, in the same order.
+        allow_missing: take means over what is there.
+
+    Raises:
+        ValueError: a candidate lacks records on dev, and that is not allowed.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, comparison in enumerate(on_dev):
+        groups.setdefault(comparison.baseline.run_id, []).append(number)
+    choices = []
+    for numbers in groups.values():
+        means = {i: dev_means(on_dev[i].candidate, on_dev[i], allow_missing) for i in numbers}
+        best = max(numbers, key=lambda i: (means[i][0], -means[i][1]))
+        scores = {on_dev[i].candidate.run_id: means[i][0] for i in numbers}
+        choices.append(Choice(best, on_test[best].candidate.run_id, on_dev[best].candidate.run_id, scores))
+    return choices
+
+
+def dev_means(spec: RunSpec, comparison: Comparison, allow_missing: bool) -> tuple[float, float]:
+    """Mean score and forward passes of a run over the problems and replicates that a comparison asks for."""
+    wanted = {record_key(p.id, r) for p in comparison.problems for r in range(comparison.replicates)}
+    records = RunFolder(comparison.output_dir / "runs" / spec.run_id).records()
+    found = [r for key, r in records.items() if key in wanted and not r["error"]]
+    if len(found) < len(wanted) and not (allow_missing and found):
+        raise ValueError(
+            f"select=best_on_dev: {spec.run_id} has {len(found)} of {len(wanted)} answers on dev, so nothing can be chosen; "
+            "run the same command again to do the rest, or choose from what is there with analysis.allow_missing=true"
+        )
+    return sum(r["score"] for r in found) / len(found), sum(r["forward_passes"] for r in found) / len(found)
+
+
+def earlier_choices(report_dir: Path, choices: Sequence[Choice]) -> list[str]:
+    """Sentences on runs that were chosen for the same report before: the test split has been looked at for them."""
+    file = report_dir / "study.json"
+    if not file.exists():
+        return []
+    study: dict[str, Any] = json.loads(file.read_text())
+    now = {choice.run_id for choice in choices}
+    before = [candidate for _, candidate in study["pairs"] if candidate not in now and chosen(file, study, candidate)]
+    told = [note for note in study.get("notes", []) if note.startswith(BEFORE)]
+    new = f"{BEFORE} {', '.join(before)} {'was' if len(before) == 1 else 'were'} chosen and reported on test for this study"
+    return told + ([new] if before else [])
+
+
+BEFORE = "the test split is not fresh:"
+
+
+def chosen(file: Path, study: dict[str, Any], run_id: str) -> bool:
+    """Whether a run on disk was chosen by this rule."""
+    return "selection" in RunFolder(file.parent / study["runs"] / run_id).manifest()

@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM: the batch at work is finished and stored, then the process stops. A second signal stops it at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked to stop, and a good moment has come."""
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], None]]:
+    """Take signals while the context lasts.
+
+    Only the main thread of a process can; elsewhere they are left to whoever handles them now.
+
+    Yields:
+        A function to be called at good moments; raises ``Stopped`` once a signal has come.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print(f"\n{signal.Signals(number).name}: stopping after the batch at work; once more stops at once", file=sys.stderr)
+
+    def check() -> None:
+        if asked:
+            raise Stopped
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
