@@ -33,6 +33,13 @@ def mini() -> tuple:
 
 
 @pytest.fixture(autouse=True)
+def svg_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is most of what a small run takes, so only tests marked ``figures`` save every kind of file."""
+    if not request.node.get_closest_marker("figures"):
+        monkeypatch.setattr("tta_bench.analysis.figures.UNDATED", {"svg": {"Date": None}})
+
+
+@pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
     """A test that changes the number of threads must not change the others."""
     threads = torch.get_num_threads()

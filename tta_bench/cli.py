@@ -185,7 +185,7 @@ def plan(words: list[str]) -> int:
 
     try:
         asked = understand([word for word in words if word != "--fresh"])
-        print_plan(asked.comparisons, asked.tests, asked.allow, make_console())
+        print_plan(understand(words, "split=dev") if asked.select else asked, make_console())
     except (ValueError, StoreError) as error:
         return refuse(error)
     return 0

@@ -47,6 +47,7 @@ def test_summary_has_the_columns_and_the_right_numbers(study: Study) -> None:
     assert summary.loc[0, ["delta", "p_value", "p_adjusted", "mde"]].isna().all()
 
 
+@pytest.mark.figures
 def test_report_is_written_and_is_the_same_twice(study: Study, tmp_path: Path) -> None:
     first, second = write_report(study, tmp_path / "a", TestPlan()), write_report(study, tmp_path / "b", TestPlan())
     names = {"summary.csv", "summary.md", "summary.tex", "report.html", "accuracy_versus_passes.svg"}

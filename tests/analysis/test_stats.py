@@ -167,3 +167,18 @@ def test_coverage_and_family_wise_error_by_simulation(n: int, replicates: int) -
     monte_carlo = 3 * np.sqrt(0.05 * 0.95 / repeats)
     assert covered / repeats == pytest.approx(0.95, abs=0.015)
     assert rejected / repeats <= 0.05 + monte_carlo
+
+
+def test_planned_effects_and_sample_sizes_are_millers() -> None:
+    assert stats.sample_size(0.03, between=1 / 9, noise=0.0) == 969
+    assert 100 * stats.planned_mde(198, between=1 / 9, noise=1 / 6, replicates=1) == pytest.approx(13.27, abs=0.005)
+    assert 100 * stats.planned_mde(198, between=1 / 9, noise=1 / 6, replicates=10) == pytest.approx(7.57, abs=0.005)
+    assert stats.planned_mde(969, noise=0.0) <= 0.03 < stats.planned_mde(968, noise=0.0)
+    assert stats.planned_mde(50, noise=(0.2, 0.0), replicates=(2, 5)) == stats.planned_mde(50, noise=(0.1, 0.0))
+    for wrong, message in (({"noise": -1.0}, "variances must be >= 0"), ({"replicates": 0}, "replicates >= 1")):
+        with pytest.raises(ValueError, match=message):
+            stats.planned_mde(10, **wrong)
+    with pytest.raises(ValueError, match="n_problems=0"):
+        stats.planned_mde(0)
+    with pytest.raises(ValueError, match="delta=0"):
+        stats.sample_size(0)

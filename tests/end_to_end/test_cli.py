@@ -107,6 +107,7 @@ def table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "summary.csv")
 
 
+@pytest.mark.figures
 def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["-m", "sampler.tta_k=3,5", "sampler.remask_top_pct=0.05,0.1", "n_problems=8", "steps=4", f"output_dir={tmp_path}"]
     assert run(*words) == 0

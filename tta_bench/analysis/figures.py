@@ -21,6 +21,9 @@ STYLE = Path(__file__).with_name("paper.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
 """Widths in inches."""
 
+UNDATED: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+"""The kinds of file that a figure is saved as, with metadata that leave out its date."""
+
 EVOLUTION = {"entropy": "entropy (nats)", "disagreement": "disagreement", "remask_ratio": "remasked share"}
 
 
@@ -130,10 +133,9 @@ def panels(rows: int, columns: int, *, height: float) -> tuple[Figure, list[list
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write PNG, PDF and SVG, without dates, so that the same figure is the same file."""
     folder.mkdir(parents=True, exist_ok=True)
-    undated: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     paths = []
     with paper_style():
-        for kind, metadata in undated.items():
+        for kind, metadata in UNDATED.items():
             paths.append(folder / f"{name}.{kind}")
             figure.savefig(paths[-1], metadata=metadata)
     return paths

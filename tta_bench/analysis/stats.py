@@ -209,3 +209,58 @@ def minimum_detectable_effect(differences: ArrayLike, *, alpha: float = 0.05, po
         return float("nan")
     z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
     return float(z * d.std(ddof=1) / np.sqrt(len(d)))
+
+
+def planned_mde(
+    n_problems: int,
+    *,
+    between: float = 1 / 9,
+    noise: float | tuple[float, float] = 1 / 6,
+    replicates: int | tuple[int, int] = 1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """The smallest true difference that ``n_problems`` find with ``power`` (two-sided ``alpha``), before they are done.
+
+    Args:
+        n_problems: to be compared.
+        between: omega^2, variance over problems of the true difference.
+        noise: sigma^2, variance of a score within a problem, from seed to seed; of baseline and candidate where they differ.
+        replicates: K, seeds of each problem; of baseline and candidate where they differ.
+        alpha: level.
+        power: probability to find it.
+
+    Raises:
+        ValueError: no problems or replicates, or a negative variance.
+
+    Reference:
+        Miller, "Adding error bars to evals", arXiv:2411.00640, the sample-size formula solved for the difference.
+    """
+    if n_problems < 1:
+        raise ValueError(f"n_problems={n_problems}: must be at least 1")
+    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
+    return float(z * np.sqrt(_variance(between, noise, replicates) / n_problems))
+
+
+def sample_size(
+    delta: float,
+    *,
+    between: float = 1 / 9,
+    noise: float | tuple[float, float] = 1 / 6,
+    replicates: int | tuple[int, int] = 1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> int:
+    """How many problems find a true difference ``delta`` with ``power``; the inverse of ``planned_mde``."""
+    if delta == 0:
+        raise ValueError("delta=0: no number of problems finds a difference of nothing")
+    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
+    return int(np.ceil(z**2 * _variance(between, noise, replicates) / delta**2))
+
+
+def _variance(between: float, noise: float | tuple[float, float], replicates: int | tuple[int, int]) -> float:
+    """omega^2 + sigma_A^2 / K_A + sigma_B^2 / K_B."""
+    noises, counts = np.broadcast_to(noise, 2), np.broadcast_to(replicates, 2)
+    if between < 0 or (noises < 0).any() or (counts < 1).any():
+        raise ValueError(f"between={between}, noise={noise}, replicates={replicates}: variances must be >= 0, replicates >= 1")
+    return float(between + (noises / counts).sum())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.sampler import sample
 from tta_bench.sampling.schedule import Blocks
 from tta_bench.sampling.trace import STATISTICS, step_statistics
-from tta_bench.tasks.base import Problem, Task
+from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import Generation, Observe
 
 
@@ -43,19 +42,6 @@ class Item:
             "data": problem_digest(self.problem),
             "prompt": f"{digest(self.prompt.ids, size=8):016x}",
         }
-
-
-def _plain(value: object) -> object:
-    """A value that JSON does not know, as one that it does, the same in every process."""
-    return sorted(value, key=repr) if isinstance(value, set | frozenset) else repr(value)
-
-
-def problem_digest(problem: Problem) -> str:
-    """16 hex digits over all that a problem is."""
-    facts = json.dumps(
-        dict(problem.facts), sort_keys=True, default=lambda v: sorted(v, key=repr) if isinstance(v, set) else repr(v)
-    )
-    return f"{digest(problem.id, problem.prompt, problem.target, problem.gen_length, facts, size=8):016x}"
 
 
 @dataclass(frozen=True)

@@ -115,8 +115,11 @@ def differences(one: Sequence[Environment], other: Sequence[Environment]) -> lis
     found = []
     for key in COMPARED:
         sides = [sorted({str(e.get(key, e["packages"].get(key, "not recorded"))) for e in side}) for side in (one, other)]
-        if sides[0] != sides[1] or len(sides[0]) > 1:
-            found.append(f"{key}: {' and '.join(sides[0])} / {' and '.join(sides[1])}")
+        first, second = (" and ".join(side) for side in sides)
+        if first != second:
+            found.append(f"{key}: {first} / {second}")
+        elif len(sides[0]) > 1:
+            found.append(f"{key}: {first} within each of them")
     for side in (one, other):
         if len({e.get("sampler_code") for e in side}) > 1:
             found.append("sampler_code: the sampler's source was changed between a run's records")

@@ -11,14 +11,15 @@ from typing import Protocol
 
 import pandas as pd
 
-from tta_bench.runner.batch import Item, LoadedModel, batches, decode_batch, problem_digest
+from tta_bench.runner.batch import Item, LoadedModel, batches, decode_batch
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.environment import describe, environments, with_environment
-from tta_bench.runner.isolate import Isolation, TimeLimitError, automatic_batch_size, check_alarms, failure, time_limit
+from tta_bench.runner.failure import TimeLimitError, check_alarms, failure, scored, time_limit
+from tta_bench.runner.isolate import Isolation, automatic_batch_size
 from tta_bench.runner.prompts import encode
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import SCHEMA_VERSION, OpenRun, Record, RunFolder, record_key
-from tta_bench.tasks.base import Problem, Task
+from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import StepInfo
 
 NO_TRACE = pd.DataFrame()
@@ -278,16 +279,7 @@ class Visit:
 
     def scored(self, record: Record, problem: Problem) -> Record:
         """A record with its score; with an error, if the scorer failed, that leaves the answer in place."""
-        if record.get("error") and record["error"]["stage"] != "score":
-            return record
-        try:
-            with time_limit(self.effort.time_limit):
-                score = float(self.task.score(problem, record["text"]))
-            if not 0 <= score <= 1:
-                raise ValueError(f"score={score}: must lie in 0..1")
-        except Exception as error:
-            return record | failure(error, "score")
-        return record | {"score": score, "error": None}
+        return scored(record, self.task, problem, self.effort.time_limit)
 
     def keep(self, records: Sequence[Record], trace: pd.DataFrame) -> None:
         """Store the records of a batch, and see whether to go on."""

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import gc
-import signal
-import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import pandas as pd
@@ -17,6 +12,7 @@ import psutil
 import torch
 
 from tta_bench.runner.batch import Item, LoadedModel
+from tta_bench.runner.failure import failure
 from tta_bench.runner.store import Record
 from tta_bench.sampling.sampler import Sampler
 
@@ -27,10 +23,6 @@ LARGEST_BATCH = 64
 
 COPIES = 8
 """Float32 copies of the logits that an automatic batch leaves room for (scores, softmax, sorting, float64 draws)."""
-
-
-class TimeLimitError(RuntimeError):
-    """A problem took longer than it may."""
 
 
 @dataclass
@@ -69,19 +61,6 @@ class Isolation:
         yield from self.outcomes(batch[middle:])
 
 
-def failure(error: BaseException, stage: str) -> Record:
-    """The fields of a record that say what went wrong; ``stage`` is encode, generate or score."""
-    return {
-        "score": None,
-        "error": {
-            "stage": stage,
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": "".join(traceback.format_exception(error)),
-        },
-    }
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the host."""
     texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
@@ -115,37 +94,3 @@ def automatic_batch_size(loaded: LoadedModel, sampler: Sampler, longest: int, pa
     while size > 1 and size * needed > free / 2:
         size //= 2
     return size
-
-
-def check_alarms(seconds: float | None) -> None:
-    """Refuse a time limit where alarms cannot be set.
-
-    Raises:
-        ValueError: this is not the main thread of a process on Unix.
-    """
-    here = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
-    if seconds is not None and not here:
-        raise ValueError(f"time_limit={seconds}: needs the main thread of a process on Unix; leave it null here")
-
-
-@contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise in the middle of whatever goes on for longer than ``seconds``; None sets no limit.
-
-    Raises:
-        TimeLimitError: it took longer.
-    """
-    if seconds is None:
-        yield
-        return
-
-    def expire(_: int, __: FrameType | None) -> None:
-        raise TimeLimitError(f"took longer than {seconds:g} s; raise time_limit if that is too short")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

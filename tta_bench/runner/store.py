@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
@@ -67,12 +68,14 @@ class RunFolder:
         lock = FileLock(self._lock)
         while not lock.is_locked:
             try:
-                with storing(self.path):
-                    lock.acquire(timeout=0.2 if wait else 0)
+                lock.acquire(timeout=0.2 if wait else 0)
             except Timeout as error:
                 if wait is None:
                     raise BusyError(f"{self.path}: another process is at work on this run; wait for it or stop it") from error
                 wait()
+            except OSError:
+                with storing(self.path):
+                    raise
         try:
             yield
         finally:
@@ -158,7 +161,7 @@ class RunFolder:
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    record = upgraded(json.loads(line))
+                    record = upgraded(orjson.loads(line))
                 except (ValueError, KeyError, TypeError) as error:
                     raise StoreError(f"{file}, line {number}: not a record ({error}); restore or delete the line") from error
                 yield record
@@ -219,9 +222,8 @@ class OpenRun:
             self._check_there()
             if len(trace):
                 self._add_trace(f"{digest(*(r['key'] for r in records), size=8):016x}", trace)
-            text = "".join(
-                json.dumps({"schema": 0} | r | {"schema": SCHEMA_VERSION}, ensure_ascii=False) + "\n" for r in records
-            )
+            rows = [{"schema": 0} | record | {"schema": SCHEMA_VERSION} for record in records]
+            text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
             append_durably(self.folder.path / "records.jsonl", text.encode())
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

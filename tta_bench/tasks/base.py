@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import ClassVar, Protocol
+
+from tta_bench.rng import digest
 
 HOLE = "▢"
 """Stands, in a prompt, for one position that the model has to fill (an *infill* problem)."""
@@ -42,6 +45,17 @@ class Problem:
     @property
     def infill(self) -> bool:
         return HOLE in self.prompt
+
+
+def problem_digest(problem: Problem) -> str:
+    """16 hex digits over all that a problem is."""
+    facts = json.dumps(dict(problem.facts), sort_keys=True, default=_plain)
+    return f"{digest(problem.id, problem.prompt, problem.target, problem.gen_length, facts, size=8):016x}"
+
+
+def _plain(value: object) -> object:
+    """A value that JSON does not know, as one that it does, the same in every process."""
+    return sorted(value, key=repr) if isinstance(value, set | frozenset) else repr(value)
 
 
 class Task(Protocol):
