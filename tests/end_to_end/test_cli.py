@@ -75,6 +75,11 @@ BAD = [
     (["sampler.tta_k=3,5"], "several values need a sweep; add -m"),
     (["-m", "sampler.tta_k=3,0"], "tta_k=0: must be at least 1"),
     (["-m", "n_problems=3,5"], "n_problems: is swept over 3, 5"),
+    (["batch_size=0"], "batch_size=0: must be a whole number, at least 1, or auto"),
+    (["batch_size=many"], "batch_size=many: must be a whole number, at least 1, or auto"),
+    (["max_failures=-1"], "max_failures=-1: must be a whole number, at least 0"),
+    (["time_limit=0"], "time_limit=0.0: must be above 0, or null for none"),
+    (["analysis.allow_missing=maybe"], "analysis.allow.missing='maybe'"),
     (["output_dir=/proc/version/x"], "output_dir=/proc/version/x: cannot be written to"),
 ]
 

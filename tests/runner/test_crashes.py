@@ -186,7 +186,7 @@ def test_a_signal_ends_a_run_after_its_batch(number: int, tmp_path: Path) -> Non
     child.kill(number=number)
     assert child.code() == 130
     said = child.said.read_text()
-    assert f"{signal.Signals(number).name}: stopping after the batch at work" in said
+    assert f"{signal.Signals(number).name}: ends after this batch; again: at once" in said
     assert f"Go on with: tta-bench run {' '.join(words)}" in said
     stored = records[0].read_text().splitlines()
     assert 0 < len(stored) < 300

@@ -180,6 +180,7 @@ def latex(summary: pd.DataFrame, note: str) -> str:
 
 def escape(text: str) -> str:
     """Text for LaTeX."""
-    special = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "<": "$<$", "~": r"\textasciitilde{}", MARK.strip(): r"$\dagger$"}
+    special = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "<": "$<$", "~": r"\textasciitilde{}"}
+    special |= {MARK.strip(): r"$\dagger$"}
     special |= {character: "\\" + character for character in "&%$#_"}
     return "".join(special.get(character, character) for character in text).replace("+-", r"$\pm$")

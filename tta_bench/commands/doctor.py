@@ -69,7 +69,9 @@ class Patient:
     comparison: Comparison
     loaded: LoadedModel
 
-    def decode(self, sampler: str, parameters: Mapping[str, object], *, seed: int | None = None, size: int = SIZES[-1]) -> Preview:
+    def decode(
+        self, sampler: str, parameters: Mapping[str, object], *, seed: int | None = None, size: int = SIZES[-1]
+    ) -> Preview:
         """The answers of a sampler."""
         return self.decode_spec(self.spec(sampler, parameters, seed), size)
 
@@ -137,8 +139,8 @@ def environment_of(comparison: Comparison) -> Callable[[], Finding]:
         cores = psutil.cpu_count() or 1
         detail = (
             f"tta_bench {here['code']}, Python {here['python']}, torch {here['packages']['torch']}, "
-            f"transformers {here['packages']['transformers']}; {here['device']}, {here['dtype']}, {here['threads']} thread(s) "
-            f"on {cores} core(s)"
+            f"transformers {here['packages']['transformers']}; {here['device']} ({here['hardware']}), {here['dtype']}, "
+            f"{here['threads']} thread(s) on {cores} core(s)"
         )
         return Finding(here["threads"] <= cores, "environment", detail, "more threads than cores: set OMP_NUM_THREADS")
 

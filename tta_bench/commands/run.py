@@ -110,7 +110,7 @@ def perform(
     folder = write_study(asked.comparisons, asdict(asked.tests), notes)
     console.print(announcement(asked.comparisons, surveys), highlight=False, soft_wrap=True)
     total = sum(found.comparison.size for found in surveys.values())
-    with stop_requests() as check_stop, Display(console, total).shown() as display:
+    with Display(console, total).shown() as display, stop_requests(display.interject) as check_stop:
         token = _HERE.set(Here(display, check_stop))
         try:
             asked.send(chosen, False)
@@ -128,7 +128,7 @@ def do_comparison(comparison: Comparison, console: Console, *, last_round: bool)
         run_comparison(comparison, here.display, here.check_stop, last_round=last_round)
         return
     total = comparison.size * len(comparison.runs)
-    with stop_requests() as check_stop, Display(console, total).shown() as display:
+    with Display(console, total).shown() as display, stop_requests(display.interject) as check_stop:
         run_comparison(comparison, display, check_stop, last_round=last_round)
 
 

@@ -21,7 +21,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "hydra-core", "numpy", "panda
 GENERATING = ("rng.py", "types.py", "sampling", "models", "tasks", "runner/prompts.py", "runner/batch.py")
 """The code that records depend on. A sampler's own file is left out, since samplers are what is compared."""
 
-COMPARED = ("code", "torch", "transformers", "device", "dtype", "threads")
+COMPARED = ("code", "torch", "transformers", "device", "hardware", "dtype", "threads")
 """What the environments of two runs must agree in."""
 
 
@@ -43,19 +43,21 @@ def describe(device: str, dtype: str, sampler_target: str) -> Environment:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "device": device_name(device),
+        "device": torch.device(device).type,
+        "hardware": hardware(device),
         "dtype": dtype,
         "threads": torch.get_num_threads(),
     }
 
 
-def device_name(device: str) -> str:
-    """The device with what decides how it rounds: the name of a GPU, the instruction set that torch uses on a CPU."""
+def hardware(device: str) -> str:
+    """What decides how a device rounds: the name of a GPU, the instruction set that torch uses on a CPU."""
     import torch
 
     kind = torch.device(device).type
-    detail = torch.cuda.get_device_name(device) if kind == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return kind if kind not in ("cuda", "cpu") else f"{kind} ({detail})"
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(torch.backends.cpu.get_cpu_capability()) if kind == "cpu" else kind
 
 
 @cache

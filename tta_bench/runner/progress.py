@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,13 @@ class Display:
         """Show the bars while the context lasts."""
         with self.bars:
             yield self
+
+    def interject(self, sentence: str) -> None:
+        """Say something in the middle of whatever goes on, even of printing."""
+        if self.terminal:
+            self.bars.update(self.sweep_bar, description=sentence, refresh=True)
+        else:
+            os.write(2, f"{sentence}\n".encode())
 
     @contextmanager
     def run(self, spec: RunSpec, total: int) -> Iterator[RunWatch]:

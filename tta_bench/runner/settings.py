@@ -129,7 +129,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         n_problems=n_problems,
         replicates=whole(config, "replicates", 1),
         effort=Effort(
-            batch_size=None if config["batch_size"] == "auto" else whole(config, "batch_size", 1),
+            batch_size=None if config["batch_size"] == "auto" else whole(config, "batch_size", 1, instead="auto"),
             max_failures=whole(config, "max_failures", 0),
             time_limit=None if config["time_limit"] is None else positive(config, "time_limit"),
         ),
@@ -164,8 +164,8 @@ def without_idle_settings(spec: RunSpec) -> RunSpec:
     )
 
 
-def whole(config: Mapping[str, Any], key: str, least: int, most: int | None = None) -> int:
-    """A whole number of the configuration, 4.0 read as 4.
+def whole(config: Mapping[str, Any], key: str, least: int, most: int | None = None, instead: str | None = None) -> int:
+    """A whole number of the configuration, 4.0 read as 4; ``instead`` is a word that the caller takes as well.
 
     Raises:
         ValueError: it is none, or out of range.
@@ -174,7 +174,7 @@ def whole(config: Mapping[str, Any], key: str, least: int, most: int | None = No
     is_whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value == int(value)
     if not is_whole or value < least or (most is not None and value > most):
         rule = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{key}={value}: must be a whole number, {rule}")
+        raise ValueError(f"{key}={value}: must be a whole number, {rule}{f', or {instead}' if instead else ''}")
     return int(value)
 
 

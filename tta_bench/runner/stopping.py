@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,13 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], None]]:
+def stop_requests(tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Take signals while the context lasts.
 
     Only the main thread of a process can; elsewhere they are left to whoever handles them now.
+
+    Args:
+        tell: shows a sentence at once; called in the middle of whatever goes on.
 
     Yields:
         A function to be called at good moments; raises ``Stopped`` once a signal has come.
@@ -31,7 +33,7 @@ def stop_requests() -> Iterator[Callable[[], None]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        print(f"\n{signal.Signals(number).name}: stopping after the batch at work; once more stops at once", file=sys.stderr)
+        tell(f"{signal.Signals(number).name}: ends after this batch; again: at once")
 
     def check() -> None:
         if asked:
