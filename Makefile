@@ -16,10 +16,10 @@ demo: $(INSTALLED)
 	$(BIN)/tta-bench run experiment=demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n logical --dist load
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -49,8 +49,8 @@ def test_answers_that_depend_on_the_batch_are_counted(patient: Patient, monkeypa
 
 def test_tta_that_is_not_the_baseline_without_its_parts_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.same_as_baseline(patient).fine
-    spec, remasks = Patient.spec, {"tta": {"remask_top_pct": 0.9}, "low_confidence": {}}
-    monkeypatch.setattr(Patient, "spec", lambda self, sampler, _, seed: spec(self, sampler, remasks[sampler], seed))
+    spec, hotter = Patient.spec, {"tta": {}, "low_confidence": {"temperature": 5.0}}
+    monkeypatch.setattr(Patient, "spec", lambda self, sampler, _, seed: spec(self, sampler, hotter[sampler], seed))
     assert not doctor.same_as_baseline(patient).fine
 
 

@@ -132,25 +132,26 @@ def find_work(folder: RunFolder, problems: Sequence[Problem], replicates: int) -
     Raises:
         StoreError: a problem is not the one that its record is about.
     """
-    wanted = {record_key(p.id, r): (p, r) for r in range(replicates) for p in problems}
     digests = {p.id: problem_digest(p) for p in problems}
     tally = Tally()
     unscored: dict[str, Record] = {}
     for record in folder.lines():
-        key = record["key"]
         tally.add(record)
-        if key not in wanted:
-            continue
-        if record["data"] not in (None, digests[record["problem"]]):
+        expected = digests.get(record["problem"])
+        if expected is None or record["replicate"] >= replicates:
+            continue  # not asked for now
+        if record["data"] not in (None, expected):
             raise StoreError(
                 f"{folder.path}: problem {record['problem']} is not the one that was recorded under this name; "
                 "raise the task's version when its problems change, or do the run afresh with --fresh"
             )
-        unscored.pop(key, None)
         if record["error"] and record["error"]["stage"] == "score":
-            unscored[key] = record
-    missing = [(key, *place) for key, place in wanted.items() if key not in tally.good and key not in unscored]
-    return Work(missing, list(unscored.values()), len(wanted) - len(missing) - len(unscored), tally)
+            unscored[record["key"]] = record
+        elif unscored:
+            unscored.pop(record["key"], None)
+    wanted = ((record_key(p.id, r), p, r) for r in range(replicates) for p in problems)
+    missing = [place for place in wanted if place[0] not in tally.good and place[0] not in unscored]
+    return Work(missing, list(unscored.values()), len(problems) * replicates - len(missing) - len(unscored), tally)
 
 
 def execute(

@@ -26,6 +26,9 @@ SCHEMA_VERSION = 2
 """Of config.yaml, manifest.json and records.jsonl. Raised when a reader of the old form would misread the new one; ``upgraded``
 then reads the old one. Version 1 had no ``data``, ``prompt`` and ``error`` in its records and no ``environments``."""
 
+NEW_FIELDS = {"data", "prompt", "error"}
+"""Of records since version 2."""
+
 MANY_PARTS, LARGE_PART = 64, 4 << 20
 """So many trace files make one, those of so many bytes excepted."""
 
@@ -43,7 +46,7 @@ def upgraded(record: Record) -> Record:
     """A record of any version as the current one: what older versions did not record is None."""
     if record["schema"] > SCHEMA_VERSION:
         raise ValueError(f"schema {record['schema']} is newer than {SCHEMA_VERSION}, the newest this version knows; upgrade")
-    return {"data": None, "prompt": None, "error": None, **record}
+    return record if record.keys() >= NEW_FIELDS else dict.fromkeys(NEW_FIELDS) | record
 
 
 @dataclass(frozen=True)
