@@ -28,6 +28,9 @@ from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
 from tta_bench.runner.study import model_source, run_comparison
 
+GROUP_SECONDS = 0.02
+"""Small, so that a short run has much to store, and some of it together."""
+
 SETTINGS = ("task=json", "n_problems=16", "steps=2", "batch_size=2")
 
 
@@ -44,6 +47,11 @@ def work_on(found: Comparison, spec: RunSpec) -> None:
 def work(found: Comparison) -> None:
     with Path(os.devnull).open("w") as nowhere:
         run_comparison(found, Display(Console(file=nowhere), 1))
+
+
+@pytest.fixture(autouse=True)
+def stores_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tta_bench.runner.execute.GROUP_SECONDS", GROUP_SECONDS)
 
 
 @pytest.fixture(scope="module")

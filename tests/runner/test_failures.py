@@ -31,6 +31,11 @@ from tta_bench.runner.study import model_source
 from tta_bench.tasks.json_record import JsonRecord
 
 
+@pytest.fixture(autouse=True)
+def stores_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "GROUP_SECONDS", 0.0)
+
+
 def settings(folder: Path, *overrides: str) -> Comparison:
     return comparison(cli.compose(["task=json", "n_problems=8", "steps=2", *overrides, f"output_dir={folder}"]))
 

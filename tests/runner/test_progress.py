@@ -17,6 +17,11 @@ from tta_bench.runner.settings import Comparison, comparison
 from tta_bench.runner.study import run_comparison
 
 
+@pytest.fixture(autouse=True)
+def stores_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tta_bench.runner.execute.GROUP_SECONDS", 0.0)
+
+
 def settings(folder: Path) -> Comparison:
     words = ["task=json", "n_problems=6", "steps=3", "batch_size=2", f"output_dir={folder}"]
     return comparison(cli.compose(words))

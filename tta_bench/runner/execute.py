@@ -24,6 +24,10 @@ from tta_bench.types import StepInfo
 
 NO_TRACE = pd.DataFrame()
 
+GROUP_RECORDS, GROUP_SECONDS = 64, 1.0
+"""Records of small batches are stored together, as soon as there are so many or so much time has passed: waiting for the disk
+must not cost more than deciding. A kill loses what is not stored yet, and it is made again."""
+
 
 class TooManyFailuresError(RuntimeError):
     """More problems of a run failed than may."""
@@ -208,6 +212,7 @@ def execute(
         except StoreError:  # the manifest cannot be written either; its lock tells that nobody is at work
             raise
         except BaseException as error:
+            visit.store()
             visit.write_manifest("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         visit.write_manifest("incomplete" if visit.failed else "done")
@@ -228,8 +233,10 @@ class Visit:
     check_stop: Callable[[], None]
     failed: int = 0
     isolation: Isolation | None = None
+    held: list[tuple[Sequence[Record], pd.DataFrame]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.stored = time.monotonic()
         self.began, self.earlier = time.time(), self.run.folder.manifest()
         self.problems = {key: problem for key, problem, _ in self.work.missing}
         self.environments = environments(self.earlier)
@@ -242,8 +249,12 @@ class Visit:
         by_id = {p.id: p for p in self.task.problems(self.spec.split)} if self.work.unscored else {}
         for record in self.work.unscored:
             self.keep([self.scored(record, by_id[record["problem"]])], NO_TRACE)
-        if not self.work.missing:
-            return
+        if self.work.missing:
+            self.generate()
+        self.store()
+
+    def generate(self) -> None:
+        """Generate what is missing."""
         loaded = self.model.get()
         items = list(self.encoded(loaded))
         self.isolation = Isolation(self.decode, self.effort.batch_size or self.automatic_size(items, loaded))
@@ -283,13 +294,12 @@ class Visit:
         return scored(record, self.task, problem, self.effort.time_limit)
 
     def keep(self, records: Sequence[Record], trace: pd.DataFrame) -> None:
-        """Store the records of a batch, and see whether to go on."""
-        self.run.append(records, trace)
+        """Take the records of a batch, store what has come together if it is time to, and see whether to go on."""
+        self.held.append((records, trace))
         errors = [record for record in records if record["error"]]
-        for record in records:
-            self.work.tally.add(record)
-        self.watch.finished(records)
         self.failed += len(errors)
+        if sum(len(part) for part, _ in self.held) >= GROUP_RECORDS or time.monotonic() - self.stored >= GROUP_SECONDS:
+            self.store()
         if self.failed > self.effort.max_failures:
             error = errors[-1]["error"]
             raise TooManyFailuresError(
@@ -298,6 +308,18 @@ class Visit:
                 "Remove the cause, or raise max_failures, and run the same command again"
             )
         self.check_stop()
+
+    def store(self) -> None:
+        """Store what is held. Interrupted in the middle, it is not held any more: better made again than stored twice."""
+        held, self.held, self.stored = self.held, [], time.monotonic()
+        if not held:
+            return
+        records = [record for part, _ in held for record in part]
+        traces = [trace for _, trace in held if len(trace)]
+        self.run.append(records, pd.concat(traces) if traces else NO_TRACE)
+        for record in records:
+            self.work.tally.add(record)
+        self.watch.finished(records)
 
     def write_manifest(self, status: str) -> None:
         """Write what ran, where, with what, how long."""
