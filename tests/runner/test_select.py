@@ -40,7 +40,9 @@ def test_the_best_on_dev_is_reported_on_test_and_nothing_else(tmp_path: Path, ca
     assert on_dev == on_test
     splits = [RunFolder(path).config()["split"] for path in (tmp_path / "runs").iterdir()]
     assert (splits.count("dev"), splits.count("test")) == (5, 2)
-    assert f"chosen on dev: {selection['on_dev']}" in (tmp_path / "reports" / "default" / "report.html").read_text()
+    assert set(selection["settings"]) == {"sampler.tta_k", "sampler.remask_top_pct"}
+    told = "".join(f"{key}={value} " for key, value in selection["settings"].items())
+    assert f"chosen on dev: {told}" in (tmp_path / "reports" / "default" / "report.html").read_text()
 
 
 def test_a_second_choice_tells_that_the_test_split_is_not_fresh(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tta_bench.runner.difference import flat
 from tta_bench.runner.settings import Comparison
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder, record_key
@@ -22,23 +23,26 @@ class Choice:
         run_id: of its run on test.
         on_dev: of its run on dev.
         scores: mean score on dev of every candidate of this baseline, by run id on dev.
+        settings: what tells it from the other candidates.
     """
 
     number: int
     run_id: str
     on_dev: str
     scores: dict[str, float]
+    settings: dict[str, Any]
 
     @property
     def sentence(self) -> str:
         """The choice in words."""
-        best = 100 * self.scores[self.on_dev]
-        return f"chosen on dev: {self.on_dev} ({best:.1f} %, best of {len(self.scores)}); on test it is {self.run_id}"
+        best, n = 100 * self.scores[self.on_dev], len(self.scores)
+        what = "".join(f"{key}={value} " for key, value in self.settings.items())
+        return f"chosen on dev: {what}{self.on_dev} ({best:.1f} %, best of {n}); on test it is {self.run_id}"
 
     def record(self, output_dir: Path) -> None:
         """Write into the manifest of the run on test how it was chosen."""
         folder = RunFolder(output_dir / "runs" / self.run_id)
-        selection = {"rule": "best_on_dev", "on_dev": self.on_dev, "scores": self.scores}
+        selection = {"rule": "best_on_dev", "on_dev": self.on_dev, "scores": self.scores, "settings": self.settings}
         with folder.claimed(wait=lambda: None):
             folder.open(folder.config()).write_manifest(folder.manifest() | {"selection": selection})
 
@@ -63,8 +67,16 @@ def choose(on_dev: Sequence[Comparison], on_test: Sequence[Comparison], *, allow
         means = {i: dev_means(on_dev[i].candidate, on_dev[i], allow_missing) for i in numbers}
         best = max(numbers, key=lambda i: (means[i][0], -means[i][1]))
         scores = {on_dev[i].candidate.run_id: means[i][0] for i in numbers}
-        choices.append(Choice(best, on_test[best].candidate.run_id, on_dev[best].candidate.run_id, scores))
+        settings = distinct([on_dev[i].candidate for i in numbers], on_dev[best].candidate)
+        choices.append(Choice(best, on_test[best].candidate.run_id, on_dev[best].candidate.run_id, scores, settings))
     return choices
+
+
+def distinct(candidates: Sequence[RunSpec], chosen: RunSpec) -> dict[str, Any]:
+    """The settings of one candidate in which the candidates are not all the same."""
+    every = [flat(spec.config()) for spec in candidates]
+    mine = flat(chosen.config())
+    return {key: value for key, value in mine.items() if any(other.get(key, other) != value for other in every)}
 
 
 def dev_means(spec: RunSpec, comparison: Comparison, allow_missing: bool) -> tuple[float, float]:
