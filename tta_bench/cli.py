@@ -74,8 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and rest[0] in ("-h", "--help"):
         print(help_text())
         return 0
+    from tta_bench.runner.stopping import terminable
+
+    does = {"run": run, "plan": plan, "analyze": analyze, "doctor": doctor}.get(command, partial(on_disk, command))
     try:
-        return {"run": run, "plan": plan, "analyze": analyze, "doctor": doctor}.get(command, partial(on_disk, command))(rest)
+        with terminable():
+            return does(rest)
     except KeyboardInterrupt:
         # Going on must not start afresh.
         again = shlex.join(["tta-bench", *(word for word in words if word != "--fresh")])
@@ -184,7 +188,8 @@ def plan(words: list[str]) -> int:
     from tta_bench.runner.disk import StoreError
 
     try:
-        asked = understand([word for word in words if word != "--fresh"])
+        words = [word for word in words if word != "--fresh"]
+        asked = understand(words)
         print_plan(understand(words, "split=dev") if asked.select else asked, make_console())
     except (ValueError, StoreError) as error:
         return refuse(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from tta_bench.analysis.load import FAILURE_COLUMNS, AnalysisError, Pair, Run, S
 from tta_bench.analysis.plan import Allowances, TestPlan
 from tta_bench.analysis.summary import summarize
 from tta_bench.analysis.tables import caption, readable_rows
+from tta_bench.runner.store import RunFolder
 
 ENVIRONMENT = {"code": "1", "packages": {"torch": "2", "transformers": "5"}, "device": "cpu", "dtype": "float32", "threads": 2}
 
@@ -72,8 +74,38 @@ def test_what_is_not_done_yet_is_told_apart_from_failures(pair: Pair) -> None:
     assert ruling.reasons == ("new: 8 of 20 problems missing (8 not done yet)",)
     both = Pair(*(replace(run, records=run.records.iloc[:12]) for run in (pair.baseline, pair.candidate)))
     assert len(rule(both, Study("s", (both,), 20, 1)).reasons) == 2
-    # Nobody asked for a number: what was tried in both runs is compared.
-    assert len(rule(half, Study("s", (half,))).problems) == 12
+    # Also where nobody asked for a number: what one run has, the other should have.
+    assert rule(half, Study("s", (half,))).reasons == ruling.reasons
+
+
+def test_a_study_names_its_problems_whatever_their_order(pair: Pair) -> None:
+    named = {"base": ("p010", "p002")}
+    assert rule(pair, Study("s", (pair,), 2, 1, problems=named)).problems == ("p010", "p002")
+    holed = Pair(pair.baseline, failing(pair.candidate, "p002", "p003"))
+    ruling = rule(holed, Study("s", (holed,), 2, 1, problems=named))
+    assert ruling.reasons == ("new: 1 of 2 problems missing (1 ModelOutputError)",)
+
+
+def test_a_replicate_that_nobody_asked_for_makes_nothing_complete(pair: Pair) -> None:
+    records = pair.candidate.records
+    second = records.assign(replicate=1)
+    odd = replace(pair.candidate, records=pd.concat([records[records["problem"] != "p004"], second]))
+    assert rule(Pair(pair.baseline, odd), Study("s", (), 20, 1)).reasons == ("new: 1 of 20 problems missing (1 not done yet)",)
+
+
+def test_runs_on_disk_that_do_not_tell_where_they_were_made_are_refused(pair: Pair, tmp_path: Path) -> None:
+    silent = replace(pair.candidate, manifest={}, folder=RunFolder(tmp_path))
+    assert "code: 1 / not recorded" in rule(Pair(pair.baseline, silent), Study("s", (), 20, 1)).reasons[0]
+
+
+def test_one_sampler_in_two_versions_is_refused() -> None:
+    runs = [
+        measured(make_run(name, {"name": "tta", "target": "a.b"}, np.ones(20)), sampler_code=source)
+        for name, source in (("one", "x"), ("two", "y"))
+    ]
+    assert rule(Pair(*runs), Study("s", (), 20, 1)).reasons == ("one and two differ in sampler_code: x / y",)
+    other = measured(make_run("two", {"name": "random", "target": "a.c"}, np.ones(20)), sampler_code="y")
+    assert rule(Pair(runs[0], other), Study("s", (), 20, 1)).refused == ""
 
 
 def test_a_replicate_that_is_missing_counts_as_a_missing_problem(pair: Pair) -> None:

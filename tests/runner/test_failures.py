@@ -21,10 +21,11 @@ from tta_bench import cli
 from tta_bench.runner import batch as batching
 from tta_bench.runner import disk
 from tta_bench.runner import execute as execution
-from tta_bench.runner.batch import LoadedModel
+from tta_bench.runner.batch import Item, LoadedModel
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.execute import Effort, ModelSource, TooManyFailuresError, execute
 from tta_bench.runner.isolate import LARGEST_BATCH, automatic_batch_size
+from tta_bench.runner.prompts import EncodedPrompt
 from tta_bench.runner.settings import Comparison, comparison
 from tta_bench.runner.store import OpenRun, RunFolder
 from tta_bench.runner.study import model_source
@@ -181,13 +182,17 @@ def test_a_problem_that_fits_into_no_memory_is_an_error_record(tmp_path: Path, m
 
 
 def test_an_automatic_batch_leaves_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    sampler = settings(tmp_path).candidate.strategy()
-    assert automatic_batch_size(mini(), sampler, 100, 1) == LARGEST_BATCH
+    spec, longest = (
+        settings(tmp_path).candidate,
+        [Item("a/0", settings(tmp_path).problems[0], 0, EncodedPrompt((1,) * 100, 52))],
+    )
+    assert (spec.strategy().views.k, mini().model.config.vocab_size) == (5, 99)
+    assert automatic_batch_size(spec, longest, mini()) == LARGEST_BATCH
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 5 * 100 * 99 * 4 * 8 * 10))
-    assert (automatic_batch_size(mini(), sampler, 100, 1), mini().model.config.vocab_size) == (8, 99)
-    assert automatic_batch_size(mini(), sampler, 100, 2) == 4
+    assert automatic_batch_size(spec, longest, mini()) == 8
+    assert automatic_batch_size(replace(spec, cfg_scale=0.5), longest, mini()) == 4
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
-    assert automatic_batch_size(mini(), sampler, 100, 1) == 1
+    assert automatic_batch_size(spec, longest, mini()) == 1
 
 
 def test_an_answer_whose_scorer_fails_is_kept_and_scored_later_without_a_model(
@@ -328,7 +333,7 @@ def test_a_folder_deleted_in_mid_run_is_a_sentence(again: bool, tmp_path: Path, 
         return decode(*arguments)
 
     monkeypatch.setattr(execution, "decode_batch", delete_in_the_second)
-    with pytest.raises(StoreError, match="was replaced while" if again else "it was deleted or moved while it was written to"):
+    with pytest.raises(StoreError, match="was replaced while" if again else "was deleted or moved while it was written to"):
         do(found)
     monkeypatch.undo()
     assert do(found) == 8

@@ -82,7 +82,14 @@ def test_ties_go_to_fewer_passes_then_to_the_first(tmp_path: Path) -> None:
 
     def store(spec: RunSpec, passes: int) -> None:
         folder = RunFolder(tmp_path / "runs" / spec.run_id)
-        record = {"key": "dev-00000/0", "problem": "dev-00000", "score": 1.0, "forward_passes": passes, "error": None}
+        record = {
+            "key": "dev-00000/0",
+            "problem": "dev-00000",
+            "replicate": 0,
+            "score": 1.0,
+            "forward_passes": passes,
+            "error": None,
+        }
         folder.open(spec.config()).append([record], pd.DataFrame())
 
     for found, passes in zip(swept, (8, 4, 4), strict=True):

@@ -13,7 +13,7 @@ import torch
 from tta_bench import cli
 from tta_bench.runner import environment
 from tta_bench.runner.difference import changes, flat
-from tta_bench.runner.environment import differences, environments, with_environment
+from tta_bench.runner.environment import COMPARED, UNKNOWN, differences, environments, with_environment
 from tta_bench.runner.store import RunFolder
 
 VERSION_1 = Path(__file__).parent / "data" / "version_1"
@@ -121,7 +121,7 @@ def test_other_conditions_are_refused_before_anything_is_generated(
 
 
 def test_environments_differ_in_what_results_depend_on() -> None:
-    one = environment.describe("cpu", "float32", "tta_bench.sampling.presets.tta.tta")
+    one = environment.describe("cpu", "float32", "tta_bench.sampling.presets.tta.tta", "tta_bench.tasks.json_record.JsonRecord")
     assert json.loads(json.dumps(one)) == one
     assert differences([one], [one]) == []
     assert differences([], [one]) == []
@@ -132,12 +132,14 @@ def test_environments_differ_in_what_results_depend_on() -> None:
     assert differences([one], [newer]) == [f"torch: {one['packages']['torch']} / 9"]
     assert differences([one, newer], [one, newer]) == [f"torch: {one['packages']['torch']} and 9 within each of them"]
     assert differences([one | {"python": "3.99"}], [one]) == []
+    assert differences([one], [one | {"task_code": "other"}]) == [f"task_code: {one['task_code']} / other"]
     edited = one | {"sampler_code": "other"}
     assert "the sampler's source was changed" in differences([one, edited], [one])[0]
     assert differences([one], [edited]) == []  # samplers are what is compared
     assert with_environment([one], one) == [one]
     assert with_environment([one], newer) == [one, newer]
-    assert environments({}) == []
+    assert environments({}) == [UNKNOWN]
+    assert len(differences(environments({}), [one])) == len(COMPARED)
 
 
 def test_the_code_digest_covers_what_generates_and_not_the_samplers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +149,7 @@ def test_the_code_digest_covers_what_generates_and_not_the_samplers(tmp_path: Pa
     original = environment.code_digest.__wrapped__()
     (copy / "sampling" / "presets" / "tta.py").write_text("")
     (copy / "analysis" / "stats.py").write_text("")
+    (copy / "tasks" / "mine.py").write_text("")
     assert environment.code_digest.__wrapped__() == original
     (copy / "sampling" / "commit.py").write_text("")
     assert environment.code_digest.__wrapped__() != original

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from tta_bench.analysis.load import Pair, Run, Study
 from tta_bench.runner.difference import changes, flat
 from tta_bench.runner.environment import differences as environment_differences
-from tta_bench.runner.environment import environments
+from tta_bench.runner.environment import environments, values
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class Ruling:
 def rule(pair: Pair, study: Study) -> Ruling:
     """Decide on a pair of a study."""
     asked, n_asked = asked_problems(pair, study)
-    common = tuple(p for p in asked if all(p in complete(run, study.replicates) for run in (pair.baseline, pair.candidate)))
-    missing, differing = missing_reasons(pair, n_asked, common, study), differences(pair, common)
+    done = {run.run_id: complete(run, study.replicates) for run in (pair.baseline, pair.candidate)}
+    common = tuple(p for p in asked if all(p in problems for problems in done.values()))
+    missing, differing = missing_reasons(pair, asked, n_asked, done), differences(pair, common)
     if not common or (missing and not study.allow.missing):
         return Ruling((), "incomplete", tuple(missing) or ("no problem is done in both runs",))
     if differing and not study.allow.differences:
@@ -48,47 +50,54 @@ def rule(pair: Pair, study: Study) -> Ruling:
 def asked_problems(pair: Pair, study: Study) -> tuple[list[str], int]:
     """The problems that a pair should be compared on, as far as they are known, and how many they should be.
 
-    A study says how many, the first of the split; otherwise it is what was tried in both runs.
+    A study names them, or, if it is of an older version, says how many of the split; otherwise it is what either run tried.
     """
-    tried = [set(run.records["problem"]) | set(run.failures["problem"]) for run in (pair.baseline, pair.candidate)]
-    if study.n_problems is None:
-        both = sorted(tried[0] & tried[1])
-        return both, len(both)
-    return sorted(tried[0] | tried[1])[: study.n_problems], study.n_problems
+    if pair.baseline.run_id in study.problems:
+        named = study.problems[pair.baseline.run_id]
+        return list(named), len(named)
+    tried = sorted({p for run in (pair.baseline, pair.candidate) for p in (*run.records["problem"], *run.failures["problem"])})
+    return tried[: study.n_problems], len(tried) if study.n_problems is None else study.n_problems
 
 
 def complete(run: Run, replicates: int | None) -> set[str]:
     """The problems of a run that have a score for every replicate (None: for as many as any problem was tried with)."""
-    counts = run.records.groupby("problem")["replicate"].nunique()
     tried = pd.concat([run.records["replicate"], run.failures["replicate"]])
     need = int(tried.max()) + 1 if replicates is None and len(tried) else replicates or 1
+    counts = run.records[run.records["replicate"] < need].groupby("problem")["replicate"].nunique()
     return set(counts.index[counts >= need])
 
 
-def missing_reasons(pair: Pair, n_asked: int, common: tuple[str, ...], study: Study) -> list[str]:
-    """For each run that lacks problems, how many and why; also where the runs of a pair were not tried on the same ones."""
-    if len(common) == n_asked:
-        return []
+def missing_reasons(pair: Pair, asked: Sequence[str], n_asked: int, done: Mapping[str, set[str]]) -> list[str]:
+    """For each run that lacks problems that are asked for, how many and why.
+
+    Args:
+        pair: two runs.
+        asked: the problems, as far as they are known.
+        n_asked: how many they should be.
+        done: complete problems by run id.
+    """
     found = []
     for run in (pair.baseline, pair.candidate):
-        done = complete(run, study.replicates)
-        failed = run.failures[~run.failures["problem"].isin(done)]
-        kinds = Counter(failed.drop_duplicates("problem")["type"])
-        n_failed = sum(kinds.values())
-        not_done = n_asked - len(done & set(asked_problems(pair, study)[0]))
-        parts = [f"{n} {kind}" for kind, n in sorted(kinds.items())]
-        parts += [f"{not_done - n_failed} not done yet"] if not_done > n_failed else []
-        if not_done:
-            found.append(f"{run.run_id}: {not_done} of {n_asked} problems missing ({', '.join(parts)})")
+        left = set(asked) - done[run.run_id]
+        failed = run.failures[run.failures["problem"].isin(left)].drop_duplicates("problem")
+        n_missing = n_asked - len(asked) + len(left)
+        parts = [f"{n} {kind}" for kind, n in sorted(Counter(failed["type"]).items())]
+        parts += [f"{n_missing - len(failed)} not done yet"] if n_missing > len(failed) else []
+        if n_missing:
+            found.append(f"{run.run_id}: {n_missing} of {n_asked} problems missing ({', '.join(parts)})")
     return found
 
 
 def differences(pair: Pair, problems: tuple[str, ...]) -> list[str]:
     """A sentence on what a pair differs in besides the sampler and what samplers do not use; none where that is nothing."""
     one, other = (run.config for run in (pair.baseline, pair.candidate))
-    parts = [{key: config.get(key) for key in ("engine", "model", "task")} for config in (one, other)]
-    found = changes(*(flat(part) for part in parts))
-    found += environment_differences(*(environments(run.manifest) for run in (pair.baseline, pair.candidate)))
+    keys = ("engine", "model", "task", "device", "dtype")
+    found = changes(*(flat({key: config[key] for key in keys if key in config}) for config in (one, other)))
+    places = [environments(run.manifest) if run.folder or run.manifest else [] for run in (pair.baseline, pair.candidate)]
+    found += environment_differences(*places)
+    if one["sampler"].get("target") == other["sampler"].get("target") and all(places):
+        sources = [values("sampler_code", side) for side in places]
+        found += [f"sampler_code: {sources[0][0]} / {sources[1][0]}"] if sources[0] != sources[1] else []
     for column, what in (("data", "problems"), ("prompt", "encoded prompts")):
         n = differing_problems(pair, problems, column)
         found += [f"{what}: {n} of {len(problems)} are not the same or were not recorded"] if n else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tta_bench.analysis.plan import NOTHING_ALLOWED, Allowances, TestPlan
+from tta_bench.runner.difference import flat
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.store import RunFolder
 
@@ -86,6 +87,7 @@ class Study:
         replicates: replicates that count; None takes all.
         plan: of the tests, as fixed before the runs; None where the folder holds none.
         allow: what may be compared although it should not be.
+        problems: that a study asks for, by the run id of the baseline.
         excluded: sentences on what was left out, and why.
     """
 
@@ -96,6 +98,7 @@ class Study:
     plan: TestPlan | None = None
     allow: Allowances = NOTHING_ALLOWED
     excluded: tuple[str, ...] = ()
+    problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def load_run(folder: Path) -> Run:
@@ -132,14 +135,32 @@ def load_study(folder: Path, baseline: str = "low_confidence", allow: Allowances
         AnalysisError: the folder holds neither, or nothing that can be compared.
     """
     if (folder / "study.json").is_file():
-        study = json.loads((folder / "study.json").read_text())
-        runs = {run_id: load_run(folder / study["runs"] / run_id) for pair in study["pairs"] for run_id in pair}
-        pairs = tuple(Pair(runs[base], runs[candidate]) for base, candidate in study["pairs"])
-        notes = tuple(study.get("notes", ()))
-        return Study(study["name"], pairs, study["n_problems"], study["replicates"], TestPlan(**study["tests"]), allow, notes)
+        try:
+            study = json.loads((folder / "study.json").read_text())
+        except ValueError as error:
+            raise AnalysisError(
+                f"{folder / 'study.json'}: cannot be read ({error}); run the study again to write it"
+            ) from error
+        return study_of(study, folder, allow)
     if not (folder / "runs").is_dir():
         raise AnalysisError(f"{folder}: holds neither study.json (a report folder) nor runs/ (an output folder)")
     return pair_all(folder, baseline, allow)
+
+
+def study_of(study: Mapping[str, Any], folder: Path, allow: Allowances = NOTHING_ALLOWED) -> Study:
+    """The study that ``study.json`` describes, in the report folder ``folder``."""
+    runs = {run_id: load_run(folder / study["runs"] / run_id) for pair in study["pairs"] for run_id in pair}
+    lists = study.get("problems", [])
+    return Study(
+        name=study["name"],
+        pairs=tuple(Pair(runs[base], runs[candidate]) for base, candidate in study["pairs"]),
+        n_problems=study["n_problems"],
+        replicates=study["replicates"],
+        plan=TestPlan(**study["tests"]),
+        allow=allow,
+        excluded=tuple(study.get("notes", ())),
+        problems={run_id: tuple(lists[place]) for run_id, place in study.get("problems_of", {}).items()},
+    )
 
 
 def pair_all(folder: Path, baseline: str, allow: Allowances) -> Study:
@@ -179,4 +200,5 @@ def alike(one: Run, other: Run, idle: Sequence[str] = ()) -> bool:
     ignored = {"sampler", "constraint", *idle}
     if None in (one.config["steps"], other.config["steps"]):
         ignored.add("steps")
-    return all(one.config.get(key) == other.config.get(key) for key in (one.config.keys() | other.config.keys()) - ignored)
+    sides = [{key: value for key, value in run.config.items() if key not in ignored} for run in (one, other)]
+    return flat(sides[0]) == flat(sides[1])

@@ -62,8 +62,10 @@ def summarize(study: Study, plan: TestPlan) -> pd.DataFrame:
 
 def _of_baseline(run: Run, study: Study) -> tuple[str, ...]:
     """The problems of a baseline whose comparison is refused: all that are asked for, or none if any is missing."""
-    done = tuple(sorted(complete(run, study.replicates)))
-    return done[: study.n_problems] if study.n_problems is None or len(done) >= study.n_problems else ()
+    done = complete(run, study.replicates)
+    asked = study.problems.get(run.run_id) or tuple(sorted(done)[: study.n_problems])
+    whole = done.issuperset(asked) and len(asked) == (study.n_problems or len(asked))
+    return asked if whole else ()
 
 
 def _compare(d: np.ndarray, adjusted: float, plan: TestPlan) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from tta_bench.analysis.plan import TestPlan
@@ -121,7 +122,9 @@ def made(summary: pd.DataFrame) -> pd.DataFrame:
 
 def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: str) -> None:
     """The readable table on a terminal; where it is narrower than ``WIDTH``, cells are folded rather than cut."""
-    table = Table(title=title, title_justify="left", caption=note, caption_justify="left", box=None, pad_edge=False)
+    # Escaped: names and messages in brackets are no markup.
+    table = Table(title=escape_markup(title), caption=escape_markup(note), box=None, pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
     for heading in HEADINGS:
         narrow = heading == "settings" or console.width < WIDTH
         table.add_column(heading, justify="right" if heading == "passes" else "left", no_wrap=not narrow, overflow="fold")
@@ -130,7 +133,7 @@ def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: st
         if previous not in (None, row[0]):
             table.add_section()
             table.add_row()
-        table.add_row(*row, style="bold" if row[6] == "baseline" else STYLES[row[6].removesuffix(MARK)])
+        table.add_row(*map(escape_markup, row), style="bold" if row[6] == "baseline" else STYLES[row[6].removesuffix(MARK)])
         previous = row[0]
     console.print(table)
 

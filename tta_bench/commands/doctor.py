@@ -23,7 +23,8 @@ from tta_bench.analysis import stats
 from tta_bench.runner.batch import LoadedModel
 from tta_bench.runner.disk import append_durably
 from tta_bench.runner.environment import describe
-from tta_bench.runner.preview import Preview, preview
+from tta_bench.runner.execute import Effort
+from tta_bench.runner.preview import Preview, PreviewError, preview
 from tta_bench.runner.settings import Comparison, check_folders, without_idle_settings
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
@@ -88,7 +89,7 @@ class Patient:
 
     def decode_spec(self, spec: RunSpec, size: int) -> Preview:
         """The answers of a run."""
-        return preview(spec, self.comparison.task, self.comparison.problems[:MOST_PROBLEMS], self.loaded, size)
+        return preview(spec, self.comparison.task, self.comparison.problems[:MOST_PROBLEMS], self.loaded, Effort(size))
 
 
 def examine(comparison: Comparison, console: Console) -> bool:
@@ -121,7 +122,12 @@ def examine(comparison: Comparison, console: Console) -> bool:
 
 def told(console: Console, check: Callable[[], Finding]) -> Finding:
     """Do a check and print what it found."""
-    finding = check()
+    try:
+        finding = check()
+    except PreviewError as error:
+        finding = Finding(
+            False, "decoding", str(error), "a sampler, the task or the model fails here; tta-bench run would record it"
+        )
     row = Table.grid(Column(width=4), Column(width=18), Column(overflow="fold"), padding=(0, 1))
     row.add_row("[green]ok[/green]" if finding.fine else "[red]BAD[/red]", finding.what, escape(finding.detail))
     if not finding.fine:
@@ -135,7 +141,7 @@ def environment_of(comparison: Comparison) -> Callable[[], Finding]:
 
     def check() -> Finding:
         spec = comparison.candidate
-        here = describe(comparison.device, spec.dtype, spec.sampler.target)
+        here = describe(comparison.device, spec.dtype, spec.sampler.target, spec.task.target)
         cores = psutil.cpu_count() or 1
         detail = (
             f"tta_bench {here['code']}, Python {here['python']}, torch {here['packages']['torch']}, "

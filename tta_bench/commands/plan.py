@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tta_bench.analysis import stats
@@ -15,6 +16,7 @@ from tta_bench.analysis.gate import rule
 from tta_bench.analysis.load import AnalysisError, Pair, Study, load_run
 from tta_bench.analysis.plan import Allowances
 from tta_bench.commands.run import Asked
+from tta_bench.commands.say import say
 from tta_bench.runner.preview import preview
 from tta_bench.runner.progress import duration, label
 from tta_bench.runner.spec import RunSpec
@@ -68,11 +70,11 @@ def print_plan(asked: Asked, console: Console) -> None:
     if asked.select:
         sentences.append("select=best_on_dev: after that, the best candidate for each baseline is done on test, and reported.")
     for sentence in sentences:
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
     if not allow.differences and (reasons := incomparable(comparisons, surveys)):
         console.print("tta-bench run would refuse this, since it could not be compared:", style="yellow")
         for reason in reasons:
-            console.print(f"  {reason}", style="yellow", highlight=False, soft_wrap=True)
+            say(console, f"  {reason}", "yellow")
 
 
 def run_table(surveys: Mapping[str, Survey], paces: Mapping[str, Pace]) -> Table:
@@ -83,9 +85,11 @@ def run_table(surveys: Mapping[str, Survey], paces: Mapping[str, Pace]) -> Table
     for run_id, found in surveys.items():
         n, pace = len(found.work.missing), paces.get(run_id)
         cost = (f"{n * pace.passes:,.0f}", ("" if pace.measured else "~") + duration(n * pace.seconds)) if pace else ("", "")
-        table.add_row(run_id, " ".join(label(found.spec).split()), f"{found.work.n_done}/{found.comparison.size}", *cost)
+        table.add_row(
+            run_id, escape(" ".join(label(found.spec).split())), f"{found.work.n_done}/{found.comparison.size}", *cost
+        )
         if found.reason():
-            table.add_row("", f"[dim]{found.reason()}[/dim]", "", "", "")
+            table.add_row("", f"[dim]{escape(found.reason())}[/dim]", "", "", "")
     return table
 
 
@@ -131,7 +135,7 @@ def tried(surveyed: Survey) -> Pace:
     problems = list({problem.id: problem for _, problem, _ in surveyed.work.missing}.values())
 
     def look(n: int) -> Pace:
-        done = preview(spec, comparison.task, problems[:n], loaded, min(comparison.effort.batch_size or n, n))
+        done = preview(spec, comparison.task, problems[:n], loaded, comparison.effort)
         return Pace(done.passes, done.seconds / len(done.records))
 
     pace = look(FIRST_LOOK)

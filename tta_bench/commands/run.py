@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from tta_bench.analysis.load import load_study
+from tta_bench.analysis.load import study_of
 from tta_bench.analysis.plan import Allowances, TestPlan
 from tta_bench.commands.report import print_report
+from tta_bench.commands.say import say
 from tta_bench.runner.progress import Display
-from tta_bench.runner.select import choose, earlier_choices
+from tta_bench.runner.select import choose, with_choice
 from tta_bench.runner.settings import Comparison, check_folders
 from tta_bench.runner.stopping import stop_requests
-from tta_bench.runner.study import retire, run_comparison, untouched, write_study
+from tta_bench.runner.study import (
+    check_study,
+    describe_study,
+    read_study,
+    retire,
+    run_comparison,
+    untouched,
+    write_study,
+)
 from tta_bench.runner.survey import Survey, incomparable, survey
 
 MOST_REASONS = 6
@@ -56,8 +65,11 @@ _HERE: ContextVar[Here | None] = ContextVar("here", default=None)
 
 def run_all(asked: Asked, console: Console, *, fresh: bool) -> int:
     """Do and report every comparison; returns the exit code."""
-    folder = perform(asked, console, fresh=fresh)
-    return print_report(load_study(folder, allow=asked.allow), folder, asked.tests, console)
+    check(asked)
+    if fresh:
+        move_aside(asked.comparisons, console)
+    earlier = read_study(asked.comparisons[0].report_dir)
+    return perform(asked, console, describe_study(asked.comparisons, asdict(asked.tests), choices=earlier.get("choices", ())))
 
 
 def run_selected(dev: Asked, test: Asked, console: Console, *, fresh: bool) -> int:
@@ -66,49 +78,74 @@ def run_selected(dev: Asked, test: Asked, console: Console, *, fresh: bool) -> i
     Args:
         dev, test: the same comparisons on either split.
         console: to report on.
-        fresh: whether to ignore what is on disk.
+        fresh: whether to ignore what is on disk, on either split.
     """
+    check(test)
+    if fresh:
+        move_aside([*dev.comparisons, *test.comparisons], console)
     on_dev = tuple(replace(c, report_dir=c.report_dir / "dev", name=f"{c.name} (dev, to choose from)") for c in dev.comparisons)
-    run_all(replace(dev, comparisons=on_dev), console, fresh=fresh)
+    run_all(replace(dev, comparisons=on_dev), console, fresh=False)
     choices = choose(on_dev, test.comparisons, allow_missing=dev.allow.missing)
     console.print()
     for choice in choices:
-        console.print(choice.sentence, highlight=False, soft_wrap=True)
+        say(console, choice.sentence)
     final = replace(test, comparisons=tuple(test.comparisons[choice.number] for choice in choices))
-    folder = final.comparisons[0].report_dir
-    notes = [choice.sentence for choice in choices] + earlier_choices(folder, choices)
-    perform(final, console, fresh=fresh, chosen=[choice.number for choice in choices], notes=notes)
-    for choice in choices:
-        choice.record(final.comparisons[0].output_dir)
-    return print_report(load_study(folder, allow=final.allow), folder, final.tests, console)
+    # Which runs are looked at on test is written down before they are.
+    every, told = with_choice(read_study(final.comparisons[0].report_dir).get("choices", ()), choices)
+    notes = [*(choice.sentence for choice in choices), *told]
+    study = describe_study(final.comparisons, asdict(final.tests), notes, every)
+
+    def record() -> None:
+        for choice in choices:
+            choice.record(final.comparisons[0].output_dir)
+
+    return perform(final, console, study, chosen=[choice.number for choice in choices], afterwards=record)
+
+
+def check(asked: Asked) -> None:
+    """Refuse what cannot be stored or reported, before anything is moved or done.
+
+    Raises:
+        ValueError: comparisons that cannot share a report, or a folder that cannot be written to.
+    """
+    check_study(asked.comparisons)
+    check_folders(asked.comparisons[0])
+
+
+def move_aside(comparisons: Sequence[Comparison], console: Console) -> None:
+    """Move what is on disk of the runs to where it is not found any more, and say where that is."""
+    for place in retire(comparisons):
+        say(console, f"moved aside: {place}")
 
 
 def perform(
-    asked: Asked, console: Console, *, fresh: bool, chosen: Sequence[int] | None = None, notes: Sequence[str] = ()
-) -> Path:
-    """Do what is missing of all comparisons; returns the folder of their study.
+    asked: Asked,
+    console: Console,
+    study: Mapping[str, Any],
+    *,
+    chosen: Sequence[int] | None = None,
+    afterwards: Callable[[], None] = lambda: None,
+) -> int:
+    """Do what is missing of all comparisons and report them; returns the exit code.
 
     Args:
         asked: the comparisons.
-        console: to announce and show progress on.
-        fresh: move aside what is on disk of the runs.
+        console: to announce, show progress and report on.
+        study: of the comparisons; stored before anything is done.
         chosen: numbers of the comparisons among those that ``asked.send`` knows; None if they are all of them.
-        notes: sentences that belong under the table of the study.
+        afterwards: called when all is done, before the report.
 
     Raises:
-        ValueError: the runs could not be compared afterwards, or a folder cannot be written to.
+        ValueError: the runs could not be compared afterwards.
         StoreError: a run cannot be stored.
         KeyboardInterrupt: a signal asked to stop.
     """
-    check_folders(asked.comparisons[0])
-    if fresh:
-        for place in retire(asked.comparisons):
-            console.print(f"moved aside: {place}", highlight=False, soft_wrap=True)
     surveys = survey(asked.comparisons)
     if not asked.allow.differences:
         check_comparable(asked.comparisons, surveys)
-    folder = write_study(asked.comparisons, asdict(asked.tests), notes)
-    console.print(announcement(asked.comparisons, surveys), highlight=False, soft_wrap=True)
+    folder = asked.comparisons[0].report_dir
+    write_study(folder, study)
+    say(console, announcement(asked.comparisons, surveys))
     total = sum(found.comparison.size for found in surveys.values())
     with Display(console, total).shown() as display, stop_requests(display.interject) as check_stop:
         token = _HERE.set(Here(display, check_stop))
@@ -118,7 +155,9 @@ def perform(
                 asked.send(chosen, True)  # other processes were at work on some of the runs
         finally:
             _HERE.reset(token)
-    return folder
+    afterwards()
+    # Not from the file: another command may have been given the same report folder meanwhile.
+    return print_report(study_of(study, folder, asked.allow), folder, asked.tests, console)
 
 
 def do_comparison(comparison: Comparison, console: Console, *, last_round: bool) -> None:

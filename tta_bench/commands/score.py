@@ -13,7 +13,7 @@ from rich.console import Console
 from tta_bench.commands.find import find_run, now, read_run, reports_on, score_text, understood
 from tta_bench.commands.problems import problems_of, task_of
 from tta_bench.commands.say import say
-from tta_bench.runner.environment import code_digest
+from tta_bench.runner.environment import environments, source_digest
 from tta_bench.runner.failure import answered, scored
 from tta_bench.runner.store import Record, RunFolder
 
@@ -87,7 +87,8 @@ def rescore(folder: RunFolder) -> Rescoring:
         changed = [record for key, record in after.items() if outcome(record) != outcome(before[key])]
         if changed:
             run.append(changed, pd.DataFrame())
-        run.write_manifest(updated(folder.manifest(), list(after.values()), len(changed)))
+        present = source_digest(folder.config()["task"]["target"])
+        run.write_manifest(updated(folder.manifest(), list(after.values()), len(changed), present))
     return Rescoring(before, after, changed)
 
 
@@ -104,8 +105,8 @@ def means(records: Iterable[Record]) -> pd.Series:
     return frame.groupby("problem")["score"].mean()
 
 
-def updated(manifest: dict[str, Any], records: Sequence[Record], n_changed: int) -> dict[str, Any]:
-    """A manifest after its records were scored again."""
+def updated(manifest: dict[str, Any], records: Sequence[Record], n_changed: int, task_code: str) -> dict[str, Any]:
+    """A manifest after all of its records were scored again, by a task with the source ``task_code``."""
     n_errors = sum(1 for record in records if record["error"])
     finished = manifest.get("status") in ("done", "incomplete")
     return manifest | {
@@ -114,5 +115,6 @@ def updated(manifest: dict[str, Any], records: Sequence[Record], n_changed: int)
         "updated": now(),
         "n_records": len(records) - n_errors,
         "n_errors": n_errors,
-        "rescored": [*manifest.get("rescored", []), {"time": now(), "code": code_digest(), "n_changed": n_changed}],
+        "environments": [place | {"task_code": task_code} for place in environments(manifest)],
+        "rescored": [*manifest.get("rescored", []), {"time": now(), "task_code": task_code, "n_changed": n_changed}],
     }

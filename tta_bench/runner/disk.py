@@ -15,7 +15,6 @@ REMEDIES = {
     errno.EROFS: "make it writable, or choose another output_dir",
     errno.EACCES: "make it writable, or choose another output_dir",
     errno.EPERM: "make it writable, or choose another output_dir",
-    errno.ENOENT: "it was deleted or moved while it was written to",
 }
 
 
@@ -33,6 +32,11 @@ def storing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise StoreError(
+                f"{folder}: was deleted or moved while it was written to ({error.strerror}); run the same command again to do "
+                "what is missing"
+            ) from error
         remedy = REMEDIES.get(error.errno or 0, "see the reason")
         raise StoreError(
             f"{folder}: cannot be written to ({error.strerror or error}); what was stored before is intact. "

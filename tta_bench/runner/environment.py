@@ -18,20 +18,25 @@ Environment = dict[str, Any]
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("torch", "transformers", "tokenizers", "hydra-core", "numpy", "pandas", "scipy")
-GENERATING = ("rng.py", "types.py", "sampling", "models", "tasks", "runner/prompts.py", "runner/batch.py")
-"""The code that records depend on. A sampler's own file is left out, since samplers are what is compared."""
+GENERATING = ("rng.py", "types.py", "sampling", "models", "tasks/base.py", "runner/prompts.py", "runner/batch.py")
+"""The code that all records depend on. The files of task and sampler are told by themselves: a new task changes no other, and
+samplers are what is compared."""
 
-COMPARED = ("code", "torch", "transformers", "device", "hardware", "dtype", "threads")
+COMPARED = ("code", "task_code", "torch", "transformers", "device", "hardware", "dtype", "threads")
 """What the environments of two runs must agree in."""
 
+UNKNOWN: Environment = {"packages": {}}
+"""The environment of records that are not told where they were made."""
 
-def describe(device: str, dtype: str, sampler_target: str) -> Environment:
+
+def describe(device: str, dtype: str, sampler_target: str, task_target: str) -> Environment:
     """The environment of this process.
 
     Args:
         device: where the model is, as torch names it.
         dtype: of its weights.
-        sampler_target: dotted path of what builds the sampler; its source is recorded beside the common code.
+        sampler_target, task_target: dotted paths of what builds sampler and task; their sources are recorded beside the
+            common code.
     """
     import torch
 
@@ -39,6 +44,7 @@ def describe(device: str, dtype: str, sampler_target: str) -> Environment:
         "tta_bench": __version__,
         "code": f"{__version__}+{code_digest()}",
         "sampler_code": source_digest(sampler_target),
+        "task_code": source_digest(task_target),
         "git": git_state(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -92,11 +98,14 @@ def git_state() -> dict[str, Any] | None:
 
 
 def environments(manifest: Mapping[str, Any]) -> list[Environment]:
-    """The environments in which a run's records were made. Manifests of version 1 tell the last one, in other words."""
+    """The environments in which a run's records were made: ``UNKNOWN`` where its manifest does not tell.
+
+    Manifests of version 1 tell the last one, in other words.
+    """
     if "environments" in manifest:
         return list(manifest["environments"])
     if "packages" not in manifest:
-        return []
+        return [UNKNOWN]
     told = ("tta_bench", "git", "python", "packages", "platform", "device", "dtype", "threads")
     return [{key: manifest[key] for key in told}]
 
@@ -107,22 +116,32 @@ def with_environment(found: Sequence[Environment], new: Environment) -> list[Env
 
 
 def differences(one: Sequence[Environment], other: Sequence[Environment]) -> list[str]:
-    """What two runs differ in, by their environments; also what one run's records differ in among each other.
+    """What two runs differ in, by the environments of their records; also what one run's records differ in among each other.
 
     Returns:
-        Phrases such as ``threads: 2 / 4``, empty where there is no difference or where nothing is known of a run.
+        Phrases such as ``threads: 2 / 4``, empty where there is no difference, or where a run has no records yet.
     """
     if not one or not other:
         return []
     found = []
     for key in COMPARED:
-        sides = [sorted({str(e.get(key, e["packages"].get(key, "not recorded"))) for e in side}) for side in (one, other)]
-        first, second = (" and ".join(side) for side in sides)
+        first, second = (" and ".join(values(key, side)) for side in (one, other))
         if first != second:
             found.append(f"{key}: {first} / {second}")
-        elif len(sides[0]) > 1:
+        elif len(values(key, one)) > 1:
             found.append(f"{key}: {first} within each of them")
-    for side in (one, other):
-        if len({e.get("sampler_code") for e in side}) > 1:
-            found.append("sampler_code: the sampler's source was changed between a run's records")
-    return list(dict.fromkeys(found))
+    return found + [text for side in (one, other) for text in edited(side)]
+
+
+def values(key: str, side: Sequence[Environment]) -> list[str]:
+    """The different values of a key in some environments, sorted."""
+    return sorted({str(e.get(key, e["packages"].get(key, "not recorded"))) for e in side})
+
+
+def edited(side: Sequence[Environment]) -> list[str]:
+    """A phrase if a sampler's source was changed between the records of one run."""
+    return (
+        ["sampler_code: the sampler's source was changed between a run's records"]
+        if len(values("sampler_code", side)) > 1
+        else []
+    )

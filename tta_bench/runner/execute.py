@@ -13,7 +13,7 @@ import pandas as pd
 
 from tta_bench.runner.batch import Item, LoadedModel, batches, decode_batch
 from tta_bench.runner.disk import StoreError
-from tta_bench.runner.environment import describe, environments, with_environment
+from tta_bench.runner.environment import Environment, describe, environments, with_environment
 from tta_bench.runner.failure import TimeLimitError, check_alarms, failure, scored, time_limit
 from tta_bench.runner.isolate import Isolation, automatic_batch_size
 from tta_bench.runner.prompts import encode
@@ -105,6 +105,11 @@ class Tally:
 
     good: set[str] = field(default_factory=set)
     bad: set[str] = field(default_factory=set)
+
+    @property
+    def any(self) -> bool:
+        """Whether the run has any records, errors included."""
+        return bool(self.good or self.bad)
 
     def add(self, record: Record) -> None:
         """Count the latest record of a key."""
@@ -204,7 +209,7 @@ def execute(
         n_todo = len(work.missing) + len(work.unscored)
         if not n_todo:
             if folder.manifest().get("status") != "done":  # killed between its last record and its last word
-                visit.write_manifest("done")
+                visit.write_manifest(visit.outcome)
             return 0
         visit.write_manifest("running")
         try:
@@ -215,8 +220,13 @@ def execute(
             visit.store()
             visit.write_manifest("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
-        visit.write_manifest("incomplete" if visit.failed else "done")
+        visit.write_manifest(visit.outcome)
         return n_todo
+
+
+def here(spec: RunSpec) -> Environment:
+    """The environment in which this process makes records of a run."""
+    return describe(spec.device, spec.dtype, spec.sampler.target, spec.task.target)
 
 
 @dataclass
@@ -239,10 +249,13 @@ class Visit:
         self.stored = time.monotonic()
         self.began, self.earlier = time.time(), self.run.folder.manifest()
         self.problems = {key: problem for key, problem, _ in self.work.missing}
-        self.environments = environments(self.earlier)
-        if self.work.missing or not self.environments:
-            here = describe(self.spec.device, self.spec.dtype, self.spec.sampler.target)
-            self.environments = with_environment(self.environments, here)
+        self.here = here(self.spec)
+        self.environments = environments(self.earlier) if self.work.tally.any else []
+
+    @property
+    def outcome(self) -> str:
+        """The status after all was gone through."""
+        return "incomplete" if self.work.tally.bad else "done"
 
     def do(self) -> None:
         """Score what is not scored yet, generate what is missing."""
@@ -255,9 +268,9 @@ class Visit:
 
     def generate(self) -> None:
         """Generate what is missing."""
-        loaded = self.model.get()
-        items = list(self.encoded(loaded))
-        self.isolation = Isolation(self.decode, self.effort.batch_size or self.automatic_size(items, loaded))
+        items = list(self.encoded(self.model.get()))
+        size = self.effort.batch_size or automatic_batch_size(self.spec, items, self.model.get())
+        self.isolation = Isolation(self.decode, size)
         self.watch.started()
         for batch in batches(items, self.isolation.size):
             for records, trace in self.isolation.outcomes(batch):
@@ -274,17 +287,12 @@ class Visit:
             else:
                 yield Item(key, problem, replicate, prompt)
 
-    def automatic_size(self, items: Sequence[Item], loaded: LoadedModel) -> int:
-        """The batch size for the longest of the items."""
-        longest = max((len(item.prompt.ids) for item in items), default=1)
-        return automatic_batch_size(loaded, self.spec.strategy(), longest, 2 if self.spec.cfg_scale > 0 else 1)
-
     def decode(self, batch: Sequence[Item]) -> tuple[list[Record], pd.DataFrame]:
         """Generate a batch within its time."""
-        limit = self.effort.time_limit
+        limit, loaded = self.effort.time_limit, self.model.get()
         try:
             with time_limit(None if limit is None else limit * len(batch)):
-                return decode_batch(self.spec, self.task, batch, self.model.get(), self.watch.step)
+                return decode_batch(self.spec, self.task, batch, loaded, self.watch.step)
         except TimeLimitError:
             self.model.forget()  # it was stopped in the middle: what that left behind in the model is unknown
             raise
@@ -314,6 +322,9 @@ class Visit:
         held, self.held, self.stored = self.held, [], time.monotonic()
         if not held:
             return
+        if self.here not in self.environments:  # told before the first record, so that no record is without
+            self.environments = with_environment(self.environments, self.here)
+            self.write_manifest("running")
         records = [record for part, _ in held for record in part]
         traces = [trace for _, trace in held if len(trace)]
         self.run.append(records, pd.concat(traces) if traces else NO_TRACE)
@@ -332,7 +343,7 @@ class Visit:
                 "run_id": self.spec.run_id,
                 "config_hash": self.spec.config_hash,
                 "model_fingerprint": self.spec.fingerprint,
-                **self.environments[-1],
+                **self.here,
                 "environments": self.environments,
                 "batch_size": isolation.size if isolation else earlier.get("batch_size"),
                 "batch_backoffs": earlier.get("batch_backoffs", 0) + (isolation.backoffs if isolation else 0),

@@ -24,10 +24,15 @@ def failure(error: BaseException, stage: str) -> Record:
         "error": {
             "stage": stage,
             "type": type(error).__name__,
-            "message": str(error),
-            "traceback": "".join(traceback.format_exception(error)),
+            "message": writable(str(error)),
+            "traceback": writable("".join(traceback.format_exception(error))),
         },
     }
+
+
+def writable(text: str) -> str:
+    """A text without the halves of characters that no file can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def answered(record: Record) -> bool:

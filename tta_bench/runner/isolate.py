@@ -13,8 +13,8 @@ import torch
 
 from tta_bench.runner.batch import Item, LoadedModel
 from tta_bench.runner.failure import failure
+from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import Record
-from tta_bench.sampling.sampler import Sampler
 
 Decode = Callable[[Sequence[Item]], tuple[list[Record], pd.DataFrame]]
 
@@ -76,15 +76,16 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def automatic_batch_size(loaded: LoadedModel, sampler: Sampler, longest: int, passes_per_look: int) -> int:
+def automatic_batch_size(spec: RunSpec, items: Sequence[Item], loaded: LoadedModel) -> int:
     """A power of two, at most ``LARGEST_BATCH``, whose logits fit ``COPIES`` times into half of the memory that is free.
 
     Args:
+        spec: how many views, samples and passes of a problem are made together.
+        items: the longest of which must fit.
         loaded: the model, on its device.
-        sampler: how many views and samples of a problem are decoded together.
-        longest: sequence in tokens.
-        passes_per_look: 2 with guidance, else 1.
     """
+    sampler, passes_per_look = spec.strategy(), 2 if spec.cfg_scale > 0 else 1
+    longest = max((len(item.prompt.ids) for item in items), default=1)
     config: Any = loaded.model.config
     rows = passes_per_look * sampler.views.k * (sampler.vote.samples if sampler.vote else 1)
     needed = rows * longest * config.vocab_size * 4 * COPIES

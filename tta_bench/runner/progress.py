@@ -29,8 +29,8 @@ class Display:
     def __init__(self, console: Console, total: int) -> None:
         self.console = console
         self.terminal = console.is_terminal
-        text = TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1))
-        columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+        text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))
+        columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[pace]}", markup=False))
         self.bars = Progress(*columns, console=console, transient=True, disable=not self.terminal, expand=self.terminal)
         self.sweep = Pace(total)
         self.sweep_bar = self.bars.add_task("all runs", total=total, pace="")
@@ -58,7 +58,7 @@ class Display:
             self.bars.remove_task(watch.bar)
             self.bars.remove_task(watch.step_bar)
             if watch.pace.made or watch.n_failed:
-                self.console.print(watch.outcome, highlight=False, soft_wrap=True)
+                self.console.print(watch.outcome, highlight=False, markup=False, soft_wrap=True)
 
 
 class Pace:
@@ -150,7 +150,7 @@ class RunWatch:
             return
         self.spoke = now
         line = f"{self.name:<56} {self.pace.done} of {self.pace.total}, {self.pace.rates}{self.pace.left}"
-        self.display.console.print(line, highlight=False, soft_wrap=True)
+        self.display.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ class Choice:
         on_dev: of its run on dev.
         scores: mean score on dev of every candidate of this baseline, by run id on dev.
         settings: what tells it from the other candidates.
+        n_missing: answers of the candidates that were missing when the choice was made.
     """
 
     number: int
@@ -31,13 +31,15 @@ class Choice:
     on_dev: str
     scores: dict[str, float]
     settings: dict[str, Any]
+    n_missing: int
 
     @property
     def sentence(self) -> str:
         """The choice in words."""
         best, n = 100 * self.scores[self.on_dev], len(self.scores)
         what = "".join(f"{key}={value} " for key, value in self.settings.items())
-        return f"chosen on dev: {what}{self.on_dev} ({best:.1f} %, best of {n}); on test it is {self.run_id}"
+        holes = f", {self.n_missing} answers missing" if self.n_missing else ""
+        return f"chosen on dev: {what}{self.on_dev} ({best:.1f} %, best of {n}{holes}); on test it is {self.run_id}"
 
     def record(self, output_dir: Path) -> None:
         """Write into the manifest of the run on test how it was chosen."""
@@ -68,7 +70,8 @@ def choose(on_dev: Sequence[Comparison], on_test: Sequence[Comparison], *, allow
         best = max(numbers, key=lambda i: (means[i][0], -means[i][1]))
         scores = {on_dev[i].candidate.run_id: means[i][0] for i in numbers}
         settings = distinct([on_dev[i].candidate for i in numbers], on_dev[best].candidate)
-        choices.append(Choice(best, on_test[best].candidate.run_id, on_dev[best].candidate.run_id, scores, settings))
+        missing = sum(means[i][2] for i in numbers)
+        choices.append(Choice(best, on_test[best].candidate.run_id, on_dev[best].candidate.run_id, scores, settings, missing))
     return choices
 
 
@@ -79,8 +82,8 @@ def distinct(candidates: Sequence[RunSpec], chosen: RunSpec) -> dict[str, Any]:
     return {key: value for key, value in mine.items() if any(other.get(key, other) != value for other in every)}
 
 
-def dev_means(spec: RunSpec, comparison: Comparison, allow_missing: bool) -> tuple[float, float]:
-    """Mean score and forward passes of a run over the problems and replicates that a comparison asks for."""
+def dev_means(spec: RunSpec, comparison: Comparison, allow_missing: bool) -> tuple[float, float, int]:
+    """Mean score and forward passes of a run over what a comparison asks for, and how many answers are missing."""
     wanted = {record_key(p.id, r) for p in comparison.problems for r in range(comparison.replicates)}
     records = RunFolder(comparison.output_dir / "runs" / spec.run_id).records()
     found = [r for key, r in records.items() if key in wanted and not r["error"]]
@@ -89,25 +92,21 @@ def dev_means(spec: RunSpec, comparison: Comparison, allow_missing: bool) -> tup
             f"select=best_on_dev: {spec.run_id} has {len(found)} of {len(wanted)} answers on dev, so nothing can be chosen; "
             "run the same command again to do the rest, or choose from what is there with analysis.allow_missing=true"
         )
-    return sum(r["score"] for r in found) / len(found), sum(r["forward_passes"] for r in found) / len(found)
+    score, passes = (sum(r[key] for r in found) / len(found) for key in ("score", "forward_passes"))
+    return score, passes, len(wanted) - len(found)
 
 
-def earlier_choices(report_dir: Path, choices: Sequence[Choice]) -> list[str]:
-    """Sentences on runs that were chosen for the same report before: the test split has been looked at for them."""
-    file = report_dir / "study.json"
-    if not file.exists():
-        return []
-    study: dict[str, Any] = json.loads(file.read_text())
-    now = {choice.run_id for choice in choices}
-    before = [candidate for _, candidate in study["pairs"] if candidate not in now and chosen(file, study, candidate)]
-    told = [note for note in study.get("notes", []) if note.startswith(BEFORE)]
-    new = f"{BEFORE} {', '.join(before)} {'was' if len(before) == 1 else 'were'} chosen and reported on test for this study"
-    return told + ([new] if before else [])
+def with_choice(earlier: Sequence[Sequence[str]], choices: Sequence[Choice]) -> tuple[list[list[str]], list[str]]:
+    """Add a choice to the earlier ones for the same report.
 
-
-BEFORE = "the test split is not fresh:"
-
-
-def chosen(file: Path, study: dict[str, Any], run_id: str) -> bool:
-    """Whether a run on disk was chosen by this rule."""
-    return "selection" in RunFolder(file.parent / study["runs"] / run_id).manifest()
+    Returns:
+        All of them, as lists of run ids on test; and a sentence for the reader if there was another one, for which the test
+        split has been looked at.
+    """
+    now = sorted(choice.run_id for choice in choices)
+    every = [list(choice) for choice in earlier]
+    every += [] if now in every else [now]
+    others = sorted({run_id for choice in every for run_id in choice} - set(now))
+    verb = "was" if len(others) == 1 else "were"
+    told = f"the test split is not fresh: {', '.join(others)} {verb} chosen for this report as well"
+    return every, [told] if others else []

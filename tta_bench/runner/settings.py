@@ -220,4 +220,4 @@ def optional_whole(config: Mapping[str, Any], key: str) -> int | None:
 
 def relative(folder: Path, start: Path) -> str:
     """``folder`` as seen from ``start``, with forward slashes."""
-    return Path(os.path.relpath(folder, start)).as_posix()
+    return Path(os.path.relpath(folder.resolve(), start.resolve())).as_posix()

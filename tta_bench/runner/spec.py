@@ -89,7 +89,7 @@ class RunSpec:
             "steps": self.steps,
             "gen_length": self.gen_length,
             "block_length": self.block_length,
-            "cfg_scale": float(self.cfg_scale),
+            "cfg_scale": float(self.cfg_scale) + 0.0,
             "eos_policy": self.eos_policy,
             "constraint": self.constraint,
             "seed": self.seed,
@@ -125,5 +125,8 @@ class RunSpec:
 
 def _node(entry: Entry) -> dict[str, Any]:
     """Target and parameters as JSON and YAML know them."""
-    node: dict[str, Any] = json.loads(json.dumps({"target": entry.target, **entry.parameters}))
+    # -0.0 is 0.0, but not in a hash.
+    node: dict[str, Any] = json.loads(
+        json.dumps({"target": entry.target, **entry.parameters}), parse_float=lambda text: float(text) + 0.0
+    )
     return node

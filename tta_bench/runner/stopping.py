@@ -16,6 +16,19 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """Have SIGTERM raise KeyboardInterrupt, as SIGINT does, while the context lasts; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stop_requests(tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Take signals while the context lasts.
 

@@ -44,6 +44,8 @@ def record_key(problem_id: str, replicate: int) -> str:
 
 def upgraded(record: Record) -> Record:
     """A record of any version as the current one: what older versions did not record is None."""
+    if not record.keys() >= {"schema", "key", "problem", "replicate"}:
+        raise ValueError("it lacks schema, key, problem or replicate")
     if record["schema"] > SCHEMA_VERSION:
         raise ValueError(f"schema {record['schema']} is newer than {SCHEMA_VERSION}, the newest this version knows; upgrade")
     return record if record.keys() >= NEW_FIELDS else dict.fromkeys(NEW_FIELDS) | record
@@ -71,7 +73,7 @@ class RunFolder:
         lock = FileLock(self._lock)
         while not lock.is_locked:
             try:
-                lock.acquire(timeout=0.2 if wait else 0)
+                lock.acquire(timeout=0.2)  # somebody may just be looking whether it is held
             except Timeout as error:
                 if wait is None:
                     raise BusyError(f"{self.path}: another process is at work on this run; wait for it or stop it") from error
@@ -142,13 +144,11 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The frozen configuration, empty where none was written yet."""
-        file = self.path / "config.yaml"
-        return dict(yaml.safe_load(file.read_text())) if file.exists() else {}
+        return read_mapping(self.path / "config.yaml", yaml.safe_load)
 
     def manifest(self) -> dict[str, Any]:
         """The manifest, empty where none was written yet."""
-        file = self.path / "manifest.json"
-        return dict(json.loads(file.read_text())) if file.exists() else {}
+        return read_mapping(self.path / "manifest.json", json.loads)
 
     def lines(self) -> Iterator[Record]:
         """Every line of records.jsonl in the order of writing, one at a time. A last line that a kill tore is left out.
@@ -165,7 +165,7 @@ class RunFolder:
                     return
                 try:
                     record = upgraded(orjson.loads(line))
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, AttributeError) as error:
                     raise StoreError(f"{file}, line {number}: not a record ({error}); restore or delete the line") from error
                 yield record
 
@@ -184,8 +184,8 @@ class RunFolder:
             return pd.concat(parts).drop_duplicates(["key", "step"], keep="last") if parts else pd.DataFrame()
 
     def retire(self) -> Path:
-        """Move the run to ``<output_dir>/replaced``, so that it is done afresh and nothing is lost; returns where to."""
-        with self.claimed(), storing(self.path):
+        """Move a claimed run to ``<output_dir>/replaced``, so that it is done afresh and nothing is lost; returns where to."""
+        with storing(self.path):
             place = self.path.parent.parent / "replaced" / f"{self.path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
             make_folder(place.parent)
             self.path.rename(place)
@@ -196,6 +196,22 @@ class RunFolder:
         """Remove the run for good."""
         with self.claimed(), storing(self.path):
             shutil.rmtree(self.path)
+
+
+def read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A file that holds a mapping, empty where there is no file.
+
+    Raises:
+        StoreError: it holds something else.
+    """
+    if not file.exists():
+        return {}
+    try:
+        return dict(parse(file.read_text()))
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise StoreError(
+            f"{file}: cannot be read ({error}); restore the file, or move its folder away and run again"
+        ) from error
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:

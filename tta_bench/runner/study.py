@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tta_bench.models.loading import load
 from tta_bench.runner.batch import LoadedModel
 from tta_bench.runner.disk import make_folder, storing, write_atomically
-from tta_bench.runner.execute import ModelSource, TooManyFailuresError, Work, execute, find_work
+from tta_bench.runner.execute import ModelSource, TooManyFailuresError, execute, find_work
 from tta_bench.runner.progress import Display
 from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
-from tta_bench.runner.store import BusyError, RunFolder
+from tta_bench.runner.store import BusyError, RunFolder, read_mapping
 
 
 def run_comparison(
@@ -69,15 +71,10 @@ def patience(spec: RunSpec, check_stop: Callable[[], None]) -> Callable[[], None
 
 
 def untouched(spec: RunSpec, comparison: Comparison) -> bool:
-    """Whether a run lacks records that nobody has tried to make."""
-    work = work_of(spec, comparison)
-    return any(key not in work.tally.bad for key, _, _ in work.missing)
-
-
-def work_of(spec: RunSpec, comparison: Comparison) -> Work:
-    """What a comparison still has to do of a run."""
+    """Whether a run lacks records that nobody has tried to make, and was not given up."""
     folder = RunFolder(comparison.output_dir / "runs" / spec.run_id)
-    return find_work(folder, comparison.problems, comparison.replicates)
+    work = find_work(folder, comparison.problems, comparison.replicates)
+    return any(key not in work.tally.bad for key, _, _ in work.missing) and folder.manifest().get("status") != "failed"
 
 
 @cache
@@ -92,44 +89,86 @@ def model_source(name: str, revision: str | None, device: str, dtype: str) -> Mo
 
 
 def retire(comparisons: Sequence[Comparison]) -> list[Path]:
-    """Move aside what is on disk of the runs, so that they are done afresh; returns where it is now."""
-    folders = {spec.run_id: RunFolder(c.output_dir / "runs" / spec.run_id) for c in comparisons for spec in c.runs}
-    return [folder.retire() for folder in folders.values() if folder.path.is_dir()]
-
-
-def write_study(comparisons: Sequence[Comparison], tests: Mapping[str, float], notes: Sequence[str] = ()) -> Path:
-    """Write ``study.json``, from which the report can be made again as it was planned, and return the report's folder.
-
-    Args:
-        comparisons: all of the study.
-        tests: margin, level and resamples of the tests, fixed now.
-        notes: sentences that belong under its table.
+    """Move aside what is on disk of the runs, so that they are done afresh; returns where it is now.
 
     Raises:
-        ValueError: the comparisons do not share report folder, output folder or size.
-        StoreError: the report's folder cannot be written to.
+        BusyError: a process is at work on one of them; then none is moved.
     """
-    first = comparisons[0]
+    folders = {spec.run_id: RunFolder(c.output_dir / "runs" / spec.run_id) for c in comparisons for spec in c.runs}
+    there = [folder for folder in folders.values() if folder.path.is_dir()]
+    with ExitStack() as claims:
+        try:
+            for folder in there:
+                claims.enter_context(folder.claimed())
+        except BusyError as error:
+            raise BusyError(f"{error}; to share its work, give the same command without --fresh") from error
+        return [folder.retire() for folder in there]
+
+
+def check_study(comparisons: Sequence[Comparison]) -> None:
+    """Refuse comparisons that cannot be reported together.
+
+    Raises:
+        ValueError: they do not share report folder, output folder or size.
+    """
     for key in ("report_dir", "output_dir", "n_problems", "replicates", "name"):
         values = {str(getattr(c, key)) for c in comparisons}
         if len(values) > 1:
             raise ValueError(
                 f"{key}: is swept over {', '.join(sorted(values))}, but a report has one; run it once for each value"
             )
+
+
+def describe_study(
+    comparisons: Sequence[Comparison],
+    tests: Mapping[str, float],
+    notes: Sequence[str] = (),
+    choices: Sequence[Sequence[str]] = (),
+) -> dict[str, Any]:
+    """All that a report needs to be made again as it was planned.
+
+    Args:
+        comparisons: all of the study, see ``check_study``.
+        tests: margin, level and resamples of the tests, fixed now.
+        notes: sentences that belong under its table.
+        choices: run ids that were chosen to be reported on test, a list for each time.
+    """
+    first = comparisons[0]
     candidates = [pair for c in comparisons for pair in c.pairs[:1]]
     controls = [pair for c in comparisons for pair in c.pairs[1:]]
     baselines = [baseline for baseline, _ in candidates]
     pairs = sorted(dict.fromkeys(candidates + controls), key=lambda pair: baselines.index(pair[0]))
-    study = {
+    names = {c.baseline.run_id: tuple(problem.id for problem in c.problems) for c in comparisons}
+    lists = list(dict.fromkeys(names.values()))
+    return {
         "name": first.name,
         "runs": relative(first.output_dir / "runs", first.report_dir),
         "n_problems": first.n_problems,
         "replicates": first.replicates,
         "tests": dict(tests),
         "pairs": [list(pair) for pair in pairs],
-        **({"notes": list(notes)} if notes else {}),
+        "notes": list(notes),
+        "choices": [list(choice) for choice in choices],
+        "problems": [list(found) for found in lists],
+        "problems_of": {run_id: lists.index(found) for run_id, found in names.items()},
     }
-    with storing(first.report_dir):
-        make_folder(first.report_dir)
-        write_atomically(first.report_dir / "study.json", (json.dumps(study, indent=1) + "\n").encode())
-    return first.report_dir
+
+
+def read_study(report_dir: Path) -> dict[str, Any]:
+    """The study that was written to a folder, empty where there is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return read_mapping(report_dir / "study.json", json.loads)
+
+
+def write_study(report_dir: Path, study: Mapping[str, Any]) -> None:
+    """Write ``study.json``.
+
+    Raises:
+        StoreError: the folder cannot be written to.
+    """
+    with storing(report_dir):
+        make_folder(report_dir)
+        write_atomically(report_dir / "study.json", (json.dumps(study, indent=1) + "\n").encode())

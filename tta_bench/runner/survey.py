@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tta_bench.runner.difference import changes, flat
-from tta_bench.runner.environment import Environment, describe, differences, environments, with_environment
-from tta_bench.runner.execute import Work, find_work
+from tta_bench.runner.disk import StoreError
+from tta_bench.runner.environment import Environment, differences, environments, with_environment
+from tta_bench.runner.execute import Work, find_work, here
 from tta_bench.runner.settings import Comparison
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
@@ -42,10 +43,8 @@ class Survey:
 
     def environments(self) -> list[Environment]:
         """In which environments the records will have been made once this process has made what is missing."""
-        found = environments(self.folder.manifest())
-        if not self.work.missing:
-            return found
-        return with_environment(found, describe(self.spec.device, self.spec.dtype, self.spec.sampler.target))
+        found = environments(self.folder.manifest()) if self.work.tally.any else []
+        return with_environment(found, here(self.spec)) if self.work.missing or self.work.unscored else found
 
     def reason(self) -> str:
         """Why something is done although there are runs on disk, as a phrase; empty where there is nothing to explain."""
@@ -62,7 +61,10 @@ class Survey:
         prefix = f"{self.spec.task_name}-{self.spec.sampler.name}-"
         others = []
         for path in sorted(self.folder.path.parent.glob(f"{prefix}*")):
-            config = RunFolder(path).config()
+            try:
+                config = RunFolder(path).config()
+            except StoreError:  # it explains nothing; tta-bench ls tells what is wrong with it
+                continue
             if config and path.name != self.spec.run_id:
                 others.append((path.name, changes(flat(config), mine)))
         if not others:

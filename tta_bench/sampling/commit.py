@@ -81,3 +81,19 @@ def editable_uniform(canvas: Canvas, noise: Noise, purpose: str) -> Tensor:
     rank = (canvas.editable.cumsum(dim=1) - 1).clamp(min=0)
     numbers = noise.uniform(canvas.step, purpose, int(rank.max()) + 1)[..., 0]
     return torch.from_numpy(numbers).to(rank.device).gather(1, rank)
+
+
+@dataclass(frozen=True)
+class AboveThreshold:
+    """Every candidate with confidence >= ``threshold``, and the best one in any case."""
+
+    threshold: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold={self.threshold}: must be a probability, 0 to 1; 0 commits the whole block at once")
+
+    def commits(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L) bool."""
+        confidence = turn.prediction.confidence
+        return (turn.eligible & (confidence >= self.threshold)) | take_highest(confidence, turn.eligible, turn.due)

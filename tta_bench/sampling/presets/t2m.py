@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tta_bench.rng import Noise
-from tta_bench.sampling.presets.threshold import AboveThreshold
+from tta_bench.sampling.commit import AboveThreshold
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Open
 from tta_bench.sampling.selection import take_highest

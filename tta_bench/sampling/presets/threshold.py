@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
-
-from tta_bench.rng import Noise
+from tta_bench.sampling.commit import AboveThreshold
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Open
-from tta_bench.sampling.selection import take_highest
 from tta_bench.sampling.views import SingleView
-from tta_bench.types import Turn
-
-
-@dataclass(frozen=True)
-class AboveThreshold:
-    """Every candidate with confidence >= ``threshold``, and the best one in any case."""
-
-    threshold: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold={self.threshold}: must be a probability, 0 to 1; 0 commits the whole block at once")
-
-    def commits(self, turn: Turn, noise: Noise) -> Tensor:
-        """(B, L) bool."""
-        confidence = turn.prediction.confidence
-        return (turn.eligible & (confidence >= self.threshold)) | take_highest(confidence, turn.eligible, turn.due)
 
 
 def threshold(*, threshold: float = 0.9, temperature: float = 0.0) -> Sampler:
