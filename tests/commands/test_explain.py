@@ -81,7 +81,7 @@ def test_environments_are_compared(tmp_path: Path, explain: Explain) -> None:
     assert "those of B were not recorded" in explain("a", "c")
     make_run(tmp_path, "d")
     text = explain("a", "d")
-    assert "the same in all that counts (code, torch" in text
+    assert "the same in all that counts (code, task_code, torch" in text
     assert "  the same\n" in text  # nor do the settings differ
 
 

@@ -41,8 +41,8 @@ def test_a_run_that_nobody_is_at_work_on_any_more_was_killed(tmp_path: Path) -> 
 BROKEN = {
     "no configuration": ("holds no config.yaml", {"notes.txt": "mine"}),
     "another configuration": ("config.yaml lacks model.name, task.name, sampler.name, split, steps", {"config.yaml": "a: 1"}),
-    "no mapping": ("cannot be read as a run", {"config.yaml": "just words"}),
-    "no yaml": ("cannot be read as a run", {"config.yaml": "a: ["}),
+    "no mapping": ("cannot be read", {"config.yaml": "just words"}),
+    "no yaml": ("cannot be read", {"config.yaml": "a: ["}),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.commands.runs import make_run, right_up_to
 from tta_bench import cli
-from tta_bench.runner.environment import code_digest
+from tta_bench.runner.environment import source_digest
 from tta_bench.runner.store import RunFolder
 from tta_bench.tasks.base import Problem
 from tta_bench.tasks.json_record import JsonRecord
@@ -38,9 +38,10 @@ def test_scores_that_change_are_superseded_and_nothing_else(
     after = run.records()
     assert [record["score"] for record in after.values()] == [1, 1, 0.5, 0.5]
     assert all(after[key] | {"score": before[key]["score"]} == before[key] for key in before)
-    manifest = run.manifest()
+    manifest, source = run.manifest(), source_digest("tta_bench.tasks.json_record.JsonRecord")
     assert (manifest["status"], manifest["n_records"], manifest["n_errors"]) == ("done", 4, 0)
-    assert [entry | {"time": 0} for entry in manifest["rescored"]] == [{"time": 0, "code": code_digest(), "n_changed": 2}]
+    assert [entry | {"time": 0} for entry in manifest["rescored"]] == [{"time": 0, "task_code": source, "n_changed": 2}]
+    assert [place["task_code"] for place in manifest["environments"]] == [source]
 
 
 def test_a_second_time_nothing_changes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -153,6 +153,25 @@ def test_a_problem_that_takes_too_long_is_stopped_and_the_model_loaded_anew(tmp_
     assert outcome(found) == outcome(whole)
 
 
+def test_loading_the_model_does_not_count_against_the_time_limit(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+
+    def slowly() -> LoadedModel:
+        time.sleep(0.6)
+        return mini()
+
+    do(found, ModelSource(slowly), time_limit=0.5)
+    assert folder(found).manifest()["n_errors"] == 0
+
+
+def test_a_message_that_no_file_can_hold_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(tmp_path, "n_problems=1")
+    monkeypatch.setattr(JsonRecord, "score", lambda *_: (_ for _ in ()).throw(RuntimeError("caf\udce9")))
+    do(found)
+    (record,) = outcome(found).values()
+    assert record["error"]["message"] == "caf\\udce9"
+
+
 def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing(
     tmp_path: Path, whole: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,7 +404,7 @@ def test_a_run_that_fails_altogether_does_not_stop_the_sweep(
     words = ["run", "-m", "sampler=random,tta", "task=json", "n_problems=8", "steps=2", "max_failures=2"]
     assert cli.main([*words, "analysis.n_resamples=99", f"output_dir={tmp_path}"]) == 1
     said = capsys.readouterr()
-    assert "3 problems failed, more than max_failures=2; the last: ZeroDivisionError: no reason" in said.err
+    assert said.err.count("3 problems failed, more than max_failures=2; the last: ZeroDivisionError: no reason") == 1
     assert "incomplete" in said.out
     assert "NOT COMPARED: json-random" in " ".join(said.out.split())
     assert "Traceback" not in said.err

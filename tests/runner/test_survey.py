@@ -12,8 +12,10 @@ import torch
 
 from tta_bench import cli
 from tta_bench.runner import environment
+from tta_bench.runner import execute as execution
 from tta_bench.runner.difference import changes, flat
 from tta_bench.runner.environment import COMPARED, UNKNOWN, differences, environments, with_environment
+from tta_bench.runner.settings import comparison
 from tta_bench.runner.store import RunFolder
 
 VERSION_1 = Path(__file__).parent / "data" / "version_1"
@@ -153,3 +155,76 @@ def test_the_code_digest_covers_what_generates_and_not_the_samplers(tmp_path: Pa
     assert environment.code_digest.__wrapped__() == original
     (copy / "sampling" / "commit.py").write_text("")
     assert environment.code_digest.__wrapped__() != original
+
+
+def test_other_scorers_are_seen_by_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(tmp_path) == 0
+    monkeypatch.setattr("tta_bench.commands.score.source_digest", lambda _: "another scorer")
+    assert cli.main(["score", "json-tta", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert cli.main(["analyze", str(tmp_path / "reports" / "default")]) == 2
+    assert "task_code: " in capsys.readouterr().err
+    # Both scored again are comparable.
+    assert cli.main(["score", "json-low", str(tmp_path)]) == 0
+    assert cli.main(["analyze", str(tmp_path / "reports" / "default")]) == 0
+
+
+def test_a_kill_before_the_first_record_leaves_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("tta_bench.runner.execute.decode_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(tmp_path) == 130
+    (begun,) = manifests(tmp_path).values()
+    assert (begun["status"], begun["environments"]) == ("interrupted", [])
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    assert run(tmp_path) == 0
+
+
+def test_a_study_reports_its_own_runs_whoever_uses_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = tmp_path / "reports" / "default"
+    execute = execution.execute
+
+    def meanwhile(*arguments: Any, **options: Any) -> int:
+        (report / "study.json").write_text("{}")
+        return execute(*arguments, **options)
+
+    monkeypatch.setattr("tta_bench.runner.study.execute", meanwhile)
+    assert run(tmp_path) == 0
+    assert "tta" in (report / "summary.csv").read_text()
+
+
+def test_fresh_is_refused_whole_while_another_process_is_at_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(tmp_path) == 0
+    before = manifests(tmp_path)
+    busy = RunFolder(tmp_path / "runs" / next(name for name in before if "tta" in name))
+    with busy.claimed():
+        assert run(tmp_path, "--fresh") == 1
+    assert "to share its work, give the same command without --fresh" in capsys.readouterr().err
+    assert manifests(tmp_path) == before
+    assert cli.main(["run", "--fresh", "-m", "n_problems=3,6", f"output_dir={tmp_path}"]) == 2
+    assert manifests(tmp_path) == before
+
+
+def test_names_in_brackets_and_links_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    assert run(tmp_path, "name='[/x]'", f"report_dir={tmp_path}/link/r") == 0
+    assert cli.main(["plan", *WORDS, "name='[/x]'", f"output_dir={tmp_path}"]) == 0
+    assert cli.main(["analyze", str(tmp_path / "link" / "r")]) == 0
+
+
+def test_no_sampler_borrows_from_another() -> None:
+    # Its source would be in no digest.
+    for file in (environment.PACKAGE / "sampling" / "presets").glob("*.py"):
+        assert "tta_bench.sampling.presets" not in file.read_text(), file
+
+
+def test_zero_has_one_sign(tmp_path: Path) -> None:
+    runs = {
+        comparison(
+            cli.compose([*WORDS, f"cfg_scale={zero}", f"baseline.temperature={zero}", f"output_dir={tmp_path}"])
+        ).baseline.run_id
+        for zero in ("0.0", "-0.0")
+    }
+    assert len(runs) == 1
