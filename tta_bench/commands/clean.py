@@ -63,11 +63,10 @@ class Candidate:
             with self.run.claimed(), storing(self.path):
                 self.path.unlink(missing_ok=True)
         else:
-            with storing(self.path):
-                filled = not self.named and not empty(self.run)
-            if filled:
-                raise StoreError(f"{self.path}: has got records since it was listed")
-            self.run.delete()
+            with self.run.claimed(), storing(self.path):
+                if not self.named and not empty(self.run):
+                    raise StoreError(f"{self.path}: has got records since it was listed")
+                remove(self.path)
 
 
 def main(folder: Path, words: list[str], console: Console) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,11 +190,6 @@ class RunFolder:
             self.path.rename(place)
             sync_folder(self.path.parent)
         return place
-
-    def delete(self) -> None:
-        """Remove the run for good."""
-        with self.claimed(), storing(self.path):
-            shutil.rmtree(self.path)
 
 
 def read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
