@@ -10,8 +10,8 @@ import pytest
 
 from tests.runner.processes import fork
 from tta_bench.runner.disk import StoreError, check_writable
-from tta_bench.runner.execute import find_work
 from tta_bench.runner.store import MANY_PARTS, BusyError, RunFolder
+from tta_bench.runner.work import find_work
 from tta_bench.tasks.base import Problem, problem_digest
 
 

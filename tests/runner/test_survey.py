@@ -181,6 +181,18 @@ def test_a_kill_before_the_first_record_leaves_no_environment(tmp_path: Path, mo
     assert run(tmp_path) == 0
 
 
+def test_a_visit_that_makes_nothing_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
+    assert run(tmp_path) == 0
+    (folder, *_) = (tmp_path / "runs").iterdir()
+    made = RunFolder(folder).manifest()
+    # Killed between its last record and its last word, and visited under other conditions.
+    (folder / "manifest.json").write_text(json.dumps(made | {"status": "running"}))
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    assert run(tmp_path) == 0
+    after = RunFolder(folder).manifest()
+    assert (after["status"], after["threads"], after["environments"]) == ("done", made["threads"], made["environments"])
+
+
 def test_a_study_reports_its_own_runs_whoever_uses_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = tmp_path / "reports" / "default"
     execute = execution.execute

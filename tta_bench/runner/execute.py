@@ -18,7 +18,8 @@ from tta_bench.runner.failure import TimeLimitError, check_alarms, failure, scor
 from tta_bench.runner.isolate import Isolation, automatic_batch_size
 from tta_bench.runner.prompts import encode
 from tta_bench.runner.spec import RunSpec
-from tta_bench.runner.store import SCHEMA_VERSION, OpenRun, Record, RunFolder, record_key
+from tta_bench.runner.store import SCHEMA_VERSION, OpenRun, Record, RunFolder
+from tta_bench.runner.work import Work, find_work
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import StepInfo
 
@@ -97,70 +98,6 @@ class ModelSource:
     def forget(self) -> None:
         """Have it loaded again for the next ``get``."""
         self.loaded = None
-
-
-@dataclass
-class Tally:
-    """Which keys of a run have a record, and which an error."""
-
-    good: set[str] = field(default_factory=set)
-    bad: set[str] = field(default_factory=set)
-
-    @property
-    def any(self) -> bool:
-        """Whether the run has any records, errors included."""
-        return bool(self.good or self.bad)
-
-    def add(self, record: Record) -> None:
-        """Count the latest record of a key."""
-        mine, other = (self.bad, self.good) if record["error"] else (self.good, self.bad)
-        mine.add(record["key"])
-        other.discard(record["key"])
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a visit has to do.
-
-    Attributes:
-        missing: (key, problem, replicate) to be generated: not done yet, or failed before.
-        unscored: records whose text is there but not their score.
-        n_done: records that were asked for and are there.
-        tally: of all keys of the run, asked for or not.
-    """
-
-    missing: list[tuple[str, Problem, int]]
-    unscored: list[Record]
-    n_done: int
-    tally: Tally
-
-
-def find_work(folder: RunFolder, problems: Sequence[Problem], replicates: int) -> Work:
-    """Compare what is asked for with what is on disk.
-
-    Raises:
-        StoreError: a problem is not the one that its record is about.
-    """
-    digests = {p.id: problem_digest(p) for p in problems}
-    tally = Tally()
-    unscored: dict[str, Record] = {}
-    for record in folder.lines():
-        tally.add(record)
-        expected = digests.get(record["problem"])
-        if expected is None or record["replicate"] >= replicates:
-            continue  # not asked for now
-        if record["data"] not in (None, expected):
-            raise StoreError(
-                f"{folder.path}: problem {record['problem']} is not the one that was recorded under this name; "
-                "raise the task's version when its problems change, or do the run afresh with --fresh"
-            )
-        if record["error"] and record["error"]["stage"] == "score":
-            unscored[record["key"]] = record
-        elif unscored:
-            unscored.pop(record["key"], None)
-    wanted = ((record_key(p.id, r), p, r) for r in range(replicates) for p in problems)
-    missing = [place for place in wanted if place[0] not in tally.good and place[0] not in unscored]
-    return Work(missing, list(unscored.values()), len(problems) * replicates - len(missing) - len(unscored), tally)
 
 
 def execute(
@@ -259,9 +196,8 @@ class Visit:
 
     def do(self) -> None:
         """Score what is not scored yet, generate what is missing."""
-        by_id = {p.id: p for p in self.task.problems(self.spec.split)} if self.work.unscored else {}
-        for record in self.work.unscored:
-            self.keep([self.scored(record, by_id[record["problem"]])], NO_TRACE)
+        for record, problem in self.work.unscored:
+            self.keep([self.scored(record, problem)], NO_TRACE)
         if self.work.missing:
             self.generate()
         self.store()
@@ -343,7 +279,7 @@ class Visit:
                 "run_id": self.spec.run_id,
                 "config_hash": self.spec.config_hash,
                 "model_fingerprint": self.spec.fingerprint,
-                **self.here,
+                **(self.environments[-1] if self.environments else self.here),
                 "environments": self.environments,
                 "batch_size": isolation.size if isolation else earlier.get("batch_size"),
                 "batch_backoffs": earlier.get("batch_backoffs", 0) + (isolation.backoffs if isolation else 0),

@@ -13,11 +13,12 @@ from typing import Any
 from tta_bench.models.loading import load
 from tta_bench.runner.batch import LoadedModel
 from tta_bench.runner.disk import make_folder, storing, write_atomically
-from tta_bench.runner.execute import ModelSource, TooManyFailuresError, execute, find_work
+from tta_bench.runner.execute import ModelSource, TooManyFailuresError, execute
 from tta_bench.runner.progress import Display
 from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import BusyError, RunFolder, read_mapping
+from tta_bench.runner.work import find_work
 
 
 def run_comparison(

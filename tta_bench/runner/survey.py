@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from tta_bench.runner.difference import changes, flat
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.environment import Environment, differences, environments, with_environment
-from tta_bench.runner.execute import Work, find_work, here
+from tta_bench.runner.execute import here
 from tta_bench.runner.settings import Comparison
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
+from tta_bench.runner.work import Work, find_work
 
 FEW = 3
 """A run that differs from one on disk in more settings than this is simply another run."""
