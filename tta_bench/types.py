@@ -145,6 +145,8 @@ class StepInfo:
         remasked: token -> mask in this step (B, L) bool.
         frozen: could not be remasked in this step (B, L) bool.
         tokens: the canvas after the step (B, L).
+        stored: confidence that each token had when it was committed, this step's commits included (B, L); 0 at masks.
+        doubt: the score by which tokens are taken back (B, L), higher is earlier; None where there is none.
     """
 
     canvas: Canvas
@@ -154,6 +156,8 @@ class StepInfo:
     remasked: Tensor
     frozen: Tensor
     tokens: Tensor
+    stored: Tensor
+    doubt: Tensor | None = None
 
 
 Observe: TypeAlias = Callable[[StepInfo], None]

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from tta_bench.analysis.load import Pair, Run, Study
+from tta_bench.analysis.load import MIXED, Pair, Run, Study
 from tta_bench.runner.difference import changes, flat
 from tta_bench.runner.environment import differences as environment_differences
 from tta_bench.runner.environment import environments, values
@@ -40,8 +41,11 @@ def rule(pair: Pair, study: Study) -> Ruling:
     done = {run.run_id: complete(run, study.replicates) for run in (pair.baseline, pair.candidate)}
     common = tuple(p for p in asked if all(p in problems for problems in done.values()))
     missing, differing = missing_reasons(pair, asked, n_asked, done), differences(pair, common)
-    if not common or (missing and not study.allow.missing):
-        return Ruling((), "incomplete", tuple(missing) or ("no problem is done in both runs",))
+    if not common:
+        nothing = f"{pair.baseline.run_id} and {pair.candidate.run_id}: no problem is done in both"
+        return Ruling((), "incomplete", (nothing, *missing))
+    if missing and not study.allow.missing:
+        return Ruling((), "incomplete", tuple(missing))
     if differing and not study.allow.differences:
         return Ruling((), "incomparable", tuple(differing))
     return Ruling(common, "", (*missing, *differing))
@@ -55,7 +59,7 @@ def asked_problems(pair: Pair, study: Study) -> tuple[list[str], int]:
     if pair.baseline.run_id in study.problems:
         named = study.problems[pair.baseline.run_id]
         return list(named), len(named)
-    tried = sorted({p for run in (pair.baseline, pair.candidate) for p in (*run.records["problem"], *run.failures["problem"])})
+    tried = sorted(pair.baseline.tried | pair.candidate.tried)
     return tried[: study.n_problems], len(tried) if study.n_problems is None else study.n_problems
 
 
@@ -63,8 +67,8 @@ def complete(run: Run, replicates: int | None) -> set[str]:
     """The problems of a run that have a score for every replicate (None: for as many as any problem was tried with)."""
     tried = pd.concat([run.records["replicate"], run.failures["replicate"]])
     need = int(tried.max()) + 1 if replicates is None and len(tried) else replicates or 1
-    counts = run.records[run.records["replicate"] < need].groupby("problem")["replicate"].nunique()
-    return set(counts.index[counts >= need])
+    known = ~np.isnan(run.grid("score")[:, :need])
+    return set(run.problems[known.sum(axis=1) >= need])
 
 
 def missing_reasons(pair: Pair, asked: Sequence[str], n_asked: int, done: Mapping[str, set[str]]) -> list[str]:
@@ -106,11 +110,5 @@ def differences(pair: Pair, problems: tuple[str, ...]) -> list[str]:
 
 def differing_problems(pair: Pair, problems: tuple[str, ...], column: str) -> int:
     """Of how many problems two runs recorded something else in ``column``; runs that are not from disk recorded nothing."""
-    sides: list[pd.Series] = []
-    for run in (pair.baseline, pair.candidate):
-        told = run.records.reindex(columns=["problem", column]).drop_duplicates()
-        side = told[told["problem"].isin(problems)].set_index("problem")[column]
-        sides.append(side.map(lambda value: value if isinstance(value, str) else "").sort_index())
-    if any(side.index.has_duplicates for side in sides):  # replicates of one problem recorded different things
-        return len(problems)
-    return int((sides[0] != sides[1]).to_numpy().sum())
+    one, other = (run.texts(column).reindex(list(problems)).to_numpy(object) for run in (pair.baseline, pair.candidate))
+    return int(((one != other) | (one == MIXED)).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import numpy as np
 import pandas as pd
 
 from tta_bench.analysis.plan import NOTHING_ALLOWED, Allowances, TestPlan
+from tta_bench.analysis.stats import Floats
 from tta_bench.runner.difference import flat
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.store import RunFolder
 
 FAILURE_COLUMNS = ["problem", "replicate", "stage", "type", "message", "traceback"]
-RECORD_COLUMNS = ["key", "problem", "replicate", "data", "prompt", "text", "score", "forward_passes", "nfe", "seconds"]
+RECORD_COLUMNS = [
+    "key", "problem", "replicate", "data", "prompt", "cluster", "filled", "score", "forward_passes", "nfe", "seconds",
+]  # fmt: skip
+"""Of the records, as far as the analysis needs them; what older runs did not record is None."""
 
 
 class AnalysisError(ValueError):
@@ -52,20 +57,98 @@ class Run:
     def sampler(self) -> str:
         return str(self.config["sampler"]["name"])
 
-    def values(self, column: str, problems: Sequence[str], replicates: int | None = None) -> np.ndarray:
+    @cached_property
+    def problems(self) -> pd.Index:
+        """Ids (n,) of the problems that have a score, sorted."""
+        return self._places[1]
+
+    @cached_property
+    def tried(self) -> frozenset[str]:
+        """Ids of the problems that have a score or failed."""
+        return frozenset(self.problems) | frozenset(self.failures["problem"])
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, pd.Index]:
+        codes, problems = pd.factorize(self.records["problem"], sort=True)
+        return codes, pd.Index(problems)
+
+    @cached_property
+    def _grids(self) -> dict[str, Floats]:
+        return {}
+
+    @cached_property
+    def _said(self) -> dict[str, pd.Series]:
+        return {}
+
+    def grid(self, column: str) -> Floats:
+        """A column of numbers as (n, r): problems as in ``problems``, replicates from 0; NaN where there is none."""
+        if column not in self._grids:
+            codes, problems = self._places
+            replicate = self.records["replicate"].to_numpy(int)
+            table = np.full((len(problems), int(replicate.max(initial=-1)) + 1), np.nan)
+            if column in self.records:
+                table[codes, replicate] = self.records[column].to_numpy(float)
+            self._grids[column] = table
+        return self._grids[column]
+
+    def values(self, column: str, problems: Sequence[str], replicates: int | None = None) -> Floats:
         """A column of the records as (n, r): the problems named, the first ``replicates`` replicates (all when None)."""
-        table = self.records.pivot(index="problem", columns="replicate", values=column).sort_index(axis=1)
-        return table.loc[list(problems)].iloc[:, :replicates].to_numpy(dtype=float)
+        rows = self.problems.get_indexer(pd.Index(problems))
+        return self.grid(column)[rows][:, :replicates]
+
+    def texts(self, column: str) -> pd.Series:
+        """What the records of a problem say in a column of texts, by problem: empty where they say nothing.
+
+        Where replicates of one problem say different things, that is ``MIXED``.
+        """
+        if column not in self._said:
+            self._said[column] = self._read_texts(column)
+        return self._said[column]
+
+    def _read_texts(self, column: str) -> pd.Series:
+        codes, problems = self._places
+        if column not in self.records:
+            return pd.Series("", index=problems, dtype=object)
+        said = self.records[column]
+        said = said.where(said.map(lambda text: isinstance(text, str)), "")
+        first = pd.Series(said.to_numpy(object)).groupby(codes).first()
+        mixed = said.to_numpy(object) != first.to_numpy(object)[codes]
+        first.index = problems
+        first.iloc[np.unique(codes[mixed])] = MIXED
+        return first
+
+    def clusters(self, problems: Sequence[str]) -> np.ndarray | None:
+        """Labels (n,) of problems that are not independent, as the task recorded them; None where it recorded none.
+
+        A problem without a label is a cluster of its own.
+        """
+        labels = self.texts("cluster")[list(problems)]
+        if not (labels != "").any():
+            return None
+        return np.where(labels == "", "problem " + labels.index.astype(str), "cluster " + labels.astype(str))
 
     def trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
-        """Per-step statistics of the problems and replicates named, with their record's score."""
-        steps = self.folder.traces() if self.folder else pd.DataFrame()
-        if steps.empty:
-            return steps
+        """Per-step statistics of the problems and replicates named, with their record's problem and score."""
+        return self._of_records(self.folder.traces() if self.folder else pd.DataFrame(), problems, replicates)
+
+    def token_trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
+        """Per-step statistics of every token of the problems and replicates named, with their record's problem and score.
+
+        Empty where none were kept.
+        """
+        return self._of_records(self.folder.token_traces() if self.folder else pd.DataFrame(), problems, replicates)
+
+    def _of_records(self, rows: pd.DataFrame, problems: Sequence[str], replicates: int | None) -> pd.DataFrame:
+        if rows.empty:
+            return rows
         counted = self.records[self.records["problem"].isin(problems)]
         if replicates is not None:
             counted = counted[counted["replicate"] < replicates]
-        return steps.merge(counted[["key", "score"]], on="key")
+        return rows.merge(counted[["key", "problem", "score"]], on="key")
+
+
+MIXED = "\N{NOT EQUAL TO}"
+"""Stands for what the records of one problem do not agree on."""
 
 
 @dataclass(frozen=True)
@@ -101,26 +184,35 @@ class Study:
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def load_run(folder: Path) -> Run:
-    """A run from its folder.
+def load_run(folder: Path, *, texts: bool = False) -> Run:
+    """A run from its folder; with ``texts`` also what was answered.
 
     Raises:
         AnalysisError: it has no configuration or no records.
     """
     run = RunFolder(folder)
-    if not run.config():
+    config = run.config()
+    if not config:
         raise AnalysisError(f"{folder}: holds no config.yaml, so it is no run")
-    good, bad = [], []
-    for record in run.records().values():
-        if record["error"]:
-            bad.append({key: record[key] for key in ("problem", "replicate")} | record["error"])
-        else:
-            good.append({key: value for key, value in record.items() if key not in ("tokens", "error")})
-    if not good and not bad:
+    names = [*RECORD_COLUMNS, *(["text"] if texts else [])]
+    rows: dict[str, list[Any]] = {name: [] for name in (*names, "error")}
+    for record in run.lines():
+        for name, values in rows.items():
+            values.append(record.get(name))
+    found = pd.DataFrame(rows).drop_duplicates("key", keep="last", ignore_index=True)
+    if found.empty:
         raise AnalysisError(f"{folder}: holds no records yet")
-    failures = pd.DataFrame(bad, columns=FAILURE_COLUMNS)
-    return Run(folder.name, run.config(), pd.DataFrame(good, columns=None if good else RECORD_COLUMNS), failures,
-               run.manifest(), run)  # fmt: skip
+    failed = found["error"].notna()
+    lost = ~failed & pd.to_numeric(found["score"], errors="coerce").isna()
+    found.loc[lost, "error"] = pd.Series([UNSCORED] * int(lost.sum()), index=found.index[lost], dtype=object)
+    errors = found[failed | lost]
+    bad = errors[["problem", "replicate"]].join(pd.DataFrame(list(errors["error"]), index=errors.index))
+    good = found.loc[~(failed | lost), names].reset_index(drop=True).astype({"score": float})
+    return Run(folder.name, config, good, bad.reindex(columns=FAILURE_COLUMNS), run.manifest(), run)
+
+
+UNSCORED = {"stage": "score", "type": "NoScore", "message": "the record has neither a score nor an error", "traceback": ""}
+"""What is said of a record whose score is missing or NaN."""
 
 
 def load_study(folder: Path, baseline: str = "low_confidence", allow: Allowances = NOTHING_ALLOWED) -> Study:

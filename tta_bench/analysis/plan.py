@@ -13,7 +13,9 @@ class TestPlan:
         margin: score differences below this do not matter.
         alpha: level of tests; intervals have coverage 1 - alpha.
         n_resamples: sign patterns of a permutation test.
-        seed: of the patterns.
+        seed: of the patterns and resamples.
+        n_bootstrap: resamples of a bootstrap.
+        bayes: also work out how probable it is that each candidate is better, equivalent or worse.
     """
 
     __test__ = False  # not a test class, whatever pytest makes of its name
@@ -22,6 +24,8 @@ class TestPlan:
     alpha: float = 0.05
     n_resamples: int = 9999
     seed: int = 0
+    n_bootstrap: int = 2000
+    bayes: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:
@@ -32,6 +36,10 @@ class TestPlan:
             raise ValueError(f"analysis.alpha={self.alpha}: must lie between 0 and 0.5")
         if self.n_resamples < 99:
             raise ValueError(f"analysis.n_resamples={self.n_resamples}: must be at least 99, or no p-value can be below 0.01")
+        if self.n_bootstrap < 200:
+            raise ValueError(
+                f"analysis.n_bootstrap={self.n_bootstrap}: must be at least 200, or the ends of intervals are chance"
+            )
         if self.seed < 0:
             raise ValueError(f"analysis.seed={self.seed}: must be >= 0")
 

@@ -11,11 +11,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tta_bench.analysis import figures
-from tta_bench.analysis.gate import rule
+from tta_bench.analysis.compare import compare, made
 from tta_bench.analysis.load import Pair, Study
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.summary import summarize
-from tta_bench.analysis.tables import HEADINGS, REFUSED, caption, made, readable_rows, write_tables
+from tta_bench.analysis.summary import summary_of
+from tta_bench.analysis.tables import HEADINGS, REFUSED, caption, comparisons, readable_rows, write_tables
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ class Report:
 def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     """Analyse a study and write summary.{csv,md,tex}, figures/ and report.html into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    summary = summarize(study, plan)
+    found = compare(study)
+    summary = summary_of(found, study, plan)
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note)
     drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()])}
-    compared = [(pair, ruling.problems) for pair in study.pairs if not (ruling := rule(pair, study)).refused]
+    compared = [(one.pair, one.problems) for one in made(found)]
     traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in representative(compared)}
     traces = {name: trace for name, trace in traces.items() if len(trace)}
     if traces:
@@ -85,7 +86,7 @@ MANY = 4
 
 def sentences(summary: pd.DataFrame) -> list[str]:
     """The finding per task: for each sampler, or for each verdict where there are many samplers."""
-    compared = made(summary)
+    compared = comparisons(summary)
     found = []
     for task, rows in compared.groupby("task", sort=False):
         if rows["sampler"].nunique() <= MANY:

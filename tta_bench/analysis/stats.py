@@ -1,16 +1,23 @@
 """Paired statistics. The unit is the problem: replicates (seeds) are averaged within it first.
 
-Pure functions from arrays to dataclasses; n problems, r replicates, m candidates, R resamples.
+Pure functions from arrays to dataclasses; n problems, r replicates, m candidates, R resamples. Sample sizes and detectable
+effects are in ``power``, intervals for few problems in ``proportions``, the Bayesian view in ``posterior``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from tta_bench.analysis.power import minimum_detectable_effect
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 Floats = NDArray[np.float64]
@@ -19,15 +26,24 @@ Rng = int | np.random.Generator
 RESAMPLES = 9999
 ROUNDING = 1e-12
 """Statistics closer than this are ties, so that rounding cannot make a pattern seem more extreme than itself."""
+CELLS = 20_000_000
+"""Numbers held at a time while resampling, in all 160 MB."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval."""
+    """A value with its interval.
+
+    Attributes:
+        value: NaN where it is undefined.
+        ci_low, ci_high: NaN where there is no interval.
+        note: why something is undefined, or what a reader should know.
+    """
 
     value: float
     ci_low: float
     ci_high: float
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class PairedComparison:
 
     Attributes:
         delta: mean of candidate - baseline over the problems.
-        ci_low, ci_high: t interval of delta.
+        ci_low, ci_high: t interval of delta; from cluster sums where there are clusters.
         p_value: two-sided sign-flip permutation test.
         verdict: against the margin, see ``verdict``.
         mde: smallest difference found with 80 % power at this n and spread (two-sided alpha).
@@ -70,18 +86,22 @@ def problem_means(scores: ArrayLike) -> Floats:
     return values if values.ndim == 1 else values.mean(axis=1)
 
 
-def mean_interval(scores: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Mean over problems with its t interval; the interval is NaN for a single problem."""
-    values = problem_means(scores)
-    mean = float(values.mean())
-    if len(values) == 1:
-        return Estimate(mean, np.nan, np.nan)
-    half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Estimate(mean, mean - half, mean + half)
+def paired_differences(baseline: ArrayLike, candidate: ArrayLike) -> Floats:
+    """candidate - baseline per problem (n,), replicates averaged first."""
+    a, b = problem_means(baseline), problem_means(candidate)
+    if a.shape != b.shape:
+        raise ValueError(f"baseline has {len(a)} problems, candidate {len(b)}: a paired comparison needs the same problems")
+    return b - a
 
 
 def paired_comparison(
-    baseline: ArrayLike, candidate: ArrayLike, *, margin: float = 0.02, alpha: float = 0.05, rng: Rng = 0
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    *,
+    margin: float = 0.02,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+    rng: Rng = 0,
 ) -> PairedComparison:
     """Compare two samplers on the same problems.
 
@@ -90,108 +110,357 @@ def paired_comparison(
         candidate: scores (n,) or (n, r'), rows in the same order of problems.
         margin: differences smaller than this do not matter; fixed before the run.
         alpha: level of the test; the interval has coverage 1 - alpha.
+        clusters: (n,) labels of problems that are not independent (a shared passage or template); None: all are.
         rng: seed or generator of the permutations.
 
     Raises:
         ValueError: different problems, NaN scores, or a margin that is not positive.
     """
-    differences = paired_differences(baseline, candidate)
-    delta = mean_interval(differences, 1 - alpha)
-    p_value = sign_flip_p(differences, rng=rng)
-    if not differences.any():
-        return PairedComparison(0.0, 0.0, 0.0, 1.0, "equivalent", np.nan, len(differences), "identical outputs")
-    found = verdict(differences, p_value, margin=margin, alpha=alpha)
-    mde = minimum_detectable_effect(differences, alpha=alpha)
-    return PairedComparison(delta.value, delta.ci_low, delta.ci_high, p_value, found, mde, len(differences))
+    d = paired_differences(baseline, candidate)
+    found = sign_flips(d[:, None], clusters=clusters, rng=rng)
+    return compared(d, float(found.p_value[0]), margin=margin, alpha=alpha, clusters=clusters)
 
 
-def paired_differences(baseline: ArrayLike, candidate: ArrayLike) -> Floats:
-    """candidate - baseline per problem, replicates averaged first."""
-    a, b = problem_means(baseline), problem_means(candidate)
-    if a.shape != b.shape:
-        raise ValueError(f"baseline has {len(a)} problems, candidate {len(b)}: a paired comparison needs the same problems")
-    return b - a
+def compared(
+    differences: ArrayLike, p_value: float, *, margin: float, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> PairedComparison:
+    """The comparison that differences (n,) and the p-value found for them make."""
+    d = problem_means(differences)
+    if not d.any():
+        check_margin(margin)
+        return PairedComparison(0.0, 0.0, 0.0, 1.0, "equivalent", np.nan, len(d), "identical outputs")
+    delta = mean_interval(d, 1 - alpha, clusters)
+    found = verdict(d, p_value, margin=margin, alpha=alpha, clusters=clusters)
+    mde = minimum_detectable_effect(standard_error(d, clusters), alpha=alpha)
+    return PairedComparison(delta.value, delta.ci_low, delta.ci_high, p_value, found, mde, len(d), delta.note)
 
 
-def sign_flip_p(differences: ArrayLike, *, n_resamples: int = RESAMPLES, rng: Rng = 0) -> float:
-    """Two-sided p-value of mean 0 under random signs; exact where there are no more patterns than resamples."""
+def mean_interval(scores: ArrayLike, confidence: float = 0.95, clusters: ArrayLike | None = None) -> Estimate:
+    """Mean over problems with its t interval, NaN where a single problem, or cluster, leaves nothing to estimate it from."""
+    values = problem_means(scores)
+    mean = float(values.mean())
+    groups = len(values) if clusters is None else len(np.unique(np.asarray(clusters)))
+    if groups == 1:
+        what = "problem" if clusters is None else "cluster"
+        return Estimate(mean, np.nan, np.nan, f"a single {what}: no interval can be estimated")
+    half = float(stats.t.ppf(0.5 + confidence / 2, groups - 1) * standard_error(values, clusters))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def standard_error(values: ArrayLike, clusters: ArrayLike | None = None) -> float:
+    """Of the mean of values (n,), NaN for a single problem or cluster.
+
+    With clusters, C of them: sqrt(C / (C - 1) x sum over clusters of (sum of residuals)^2) / n. Each problem in a cluster of
+    its own gives s / sqrt(n).
+
+    Reference:
+        Miller, "Adding error bars to evals", arXiv:2411.00640, clustered standard errors; the factor C / (C - 1) as in Liang
+        and Zeger, 1986.
+    """
+    x = np.asarray(values, dtype=float)
+    sums = x - x.mean() if clusters is None else cluster_sums(x - x.mean(), clusters)
+    c = len(sums)
+    return float(np.sqrt(c / (c - 1) * (sums**2).sum()) / len(x)) if c > 1 else float("nan")
+
+
+def cluster_sums(values: ArrayLike, clusters: ArrayLike) -> Floats:
+    """Sums (C,) or (C, m) of values (n,) or (n, m) over the rows of each cluster.
+
+    Raises:
+        ValueError: not one label for each row.
+    """
+    x, labels = np.asarray(values, dtype=float), np.asarray(clusters)
+    if labels.shape != x.shape[:1]:
+        raise ValueError(f"clusters have shape {labels.shape}: give one label for each of the {len(x)} problems")
+    _, members = np.unique(labels, return_inverse=True)
+    sums = np.zeros((int(members.max()) + 1, *x.shape[1:]))
+    np.add.at(sums, members, x)
+    return sums
+
+
+def bca_interval(
+    values: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    clusters: ArrayLike | None = None,
+    n_resamples: int = RESAMPLES,
+    rng: Rng = 0,
+) -> Estimate:
+    """Mean over problems with its bias-corrected and accelerated bootstrap interval.
+
+    Args:
+        values: (n,) or (n, r).
+        confidence: coverage.
+        clusters: (n,) labels; whole clusters are resampled.
+        n_resamples: of the bootstrap.
+        rng: seed or generator of the resamples.
+
+    Returns:
+        An estimate without an interval, and a note on why, where every problem (or cluster) says the same.
+
+    Reference:
+        Efron, "Better bootstrap confidence intervals", JASA 82, 1987. For a mean, the jackknife has a closed form.
+    """
+    x = problem_means(values)
+    mean = float(x.mean())
+    sums = x if clusters is None else cluster_sums(x, clusters)
+    sizes = np.ones(len(x)) if clusters is None else cluster_sums(np.ones(len(x)), clusters)
+    left_out = (x.sum() - sums) / np.maximum(len(x) - sizes, 1) if len(sums) > 1 else np.array([mean])
+    spread = left_out.mean() - left_out
+    if not (np.abs(spread) > ROUNDING).any():
+        return Estimate(mean, np.nan, np.nan, "all values are the same: no interval can be estimated")
+    means = bootstrap_means(sums, sizes, n_resamples, rng)
+    below = ((means < mean - ROUNDING).sum() + (means <= mean + ROUNDING).sum()) / (2 * len(means))
+    bias = stats.norm.ppf(np.clip(below, 1 / (2 * len(means)), 1 - 1 / (2 * len(means))))
+    acceleration = (spread**3).sum() / (6 * (spread**2).sum() ** 1.5)
+    z = bias + stats.norm.ppf([0.5 - confidence / 2, 0.5 + confidence / 2])
+    low, high = np.quantile(means, stats.norm.cdf(bias + z / (1 - acceleration * z)))
+    return Estimate(mean, float(low), float(high))
+
+
+def bootstrap_means(sums: Floats, sizes: Floats, n_resamples: int, rng: Rng) -> Floats:
+    """Means (R,) of resampled units (C,), each with its sum and its number of problems."""
+    generator = np.random.default_rng(rng)
+    units, counts = np.unique(np.column_stack((sums, sizes)), axis=0, return_counts=True)
+    if len(units) <= 100:  # units that are alike are drawn by their number, all at once
+        drawn = generator.multinomial(len(sums), counts / len(sums), size=n_resamples).astype(float)
+        return drawn @ units[:, 0] / (drawn @ units[:, 1])
+    means = []
+    for rows in in_chunks(n_resamples, len(sums)):
+        index = generator.integers(0, len(sums), size=(rows, len(sums)))
+        means.append(sums[index].sum(axis=1) / sizes[index].sum(axis=1))
+    return np.concatenate(means)
+
+
+def in_chunks(n_resamples: int, width: int) -> Iterator[int]:
+    """Sizes that add up to ``n_resamples``, of which each times ``width`` stays below ``CELLS``."""
+    most = max(1, CELLS // max(1, width))
+    for done in range(0, n_resamples, most):
+        yield min(most, n_resamples - done)
+
+
+@dataclass(frozen=True)
+class SignFlips:
+    """p-values (m,) of m comparisons, two-sided.
+
+    Attributes:
+        p_value: each by itself.
+        p_adjusted: by max-T for their number (family-wise), never below p_value.
+        n_resamples: sign patterns; all 2^n where exact.
+        exact: whether every pattern was used.
+    """
+
+    p_value: Floats
+    p_adjusted: Floats
+    n_resamples: int
+    exact: bool
+
+
+def sign_flips(
+    differences: ArrayLike, *, clusters: ArrayLike | None = None, n_resamples: int = RESAMPLES, rng: Rng = 0
+) -> SignFlips:
+    """Test the means of differences (n, m) against 0 under random signs, and adjust by single-step max-T.
+
+    The signs of a problem are flipped together in all comparisons, which keeps their correlation. The statistic is
+    |sum d| / sqrt(sum d^2): signs leave the sum of squares alone, so it rises with |t| and, unlike t, is never infinite.
+    Columns without any difference have p-value 1. A comparison that lacks a problem has a 0 there, which no sign changes.
+    All patterns are used where there are no more of them than resamples; single comparisons with few problems that differ
+    are tested exactly even where the whole family cannot be.
+
+    Args:
+        differences: (n, m).
+        clusters: (n,) labels; the signs of a cluster are flipped together.
+        n_resamples: patterns drawn where there are more.
+        rng: seed or generator.
+
+    Raises:
+        ValueError: NaN among the differences.
+
+    Reference:
+        Westfall & Young, "Resampling-based multiple testing", 1993 (single-step max-T). Random patterns give
+        (1 + exceedances) / (1 + R): Phipson & Smyth, 2010.
+    """
     d = np.asarray(differences, dtype=float)
-    return float(_max_sign_flip(d[:, None], n_resamples, rng)[0])
+    if d.ndim != 2:
+        raise ValueError(f"differences have shape {d.shape}: give (problems, comparisons)")
+    if not np.isfinite(d).all():
+        raise ValueError("differences contain NaN or infinity: leave those problems out, and say so")
+    size = np.sqrt((d**2).sum(axis=0))
+    d = d if clusters is None else cluster_sums(d, clusters)
+    moving = d[np.any(d != 0, axis=1)]
+    scaled = moving / np.where(size > 0, size, 1.0)
+    exact = few_patterns(len(moving), n_resamples)
+    alone, among_all, total = exceedances(scaled, n_resamples, rng, exact=exact)
+    if exact:
+        return SignFlips(alone / total, among_all / total, total, exact)
+    p_value, p_adjusted = (1 + alone) / (1 + total), (1 + among_all) / (1 + total)
+    for column in range(d.shape[1]):
+        own = scaled[scaled[:, column] != 0, column][:, None]
+        if few_patterns(len(own), n_resamples):
+            count, _, patterns = exceedances(own, n_resamples, rng, exact=True)
+            p_value[column] = count[0] / patterns
+    return SignFlips(p_value, np.maximum(p_adjusted, p_value), total, exact)
+
+
+def few_patterns(n: int, n_resamples: int) -> bool:
+    """Whether n signs have no more patterns than would be drawn."""
+    return n < 60 and 2**n <= n_resamples + 1
+
+
+def exceedances(scaled: Floats, n_resamples: int, rng: Rng, *, exact: bool) -> tuple[Floats, Floats, int]:
+    """How many sign patterns of ``scaled`` (n, m) reach the observed statistic: each by itself (m,), the largest of all (m,).
+
+    The third value is the number of patterns.
+    """
+    observed = np.abs(scaled.sum(axis=0)) - ROUNDING
+    alone, among_all, total = np.zeros(scaled.shape[1]), np.zeros(scaled.shape[1]), 0
+    for signs in all_signs(len(scaled)) if exact else random_signs(len(scaled), n_resamples, rng):
+        found = np.abs(signs @ scaled)
+        alone += (found >= observed).sum(axis=0)
+        among_all += (found.max(axis=1, initial=0.0)[:, None] >= observed).sum(axis=0)
+        total += len(signs)
+    return alone, among_all, total
+
+
+def all_signs(n: int) -> Iterator[Floats]:
+    """Every pattern of n signs, as one (2^n, n) array."""
+    patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    yield (1 - 2 * patterns).astype(np.float64)
+
+
+def random_signs(n: int, count: int, rng: Rng, chunk: int = 1000) -> Iterator[Floats]:
+    """``count`` random patterns of n signs, in arrays of at most ``chunk`` rows."""
+    generator = np.random.default_rng(rng)
+    for done in range(0, count, chunk):
+        bits = generator.integers(0, 2, size=(min(chunk, count - done), n), dtype=np.int8)
+        yield (1 - 2 * bits).astype(np.float64)
+
+
+def sign_flip_p(
+    differences: ArrayLike, *, clusters: ArrayLike | None = None, n_resamples: int = RESAMPLES, rng: Rng = 0
+) -> float:
+    """Two-sided p-value of mean 0 of differences (n,) under random signs; exact where there are few patterns."""
+    d = np.asarray(differences, dtype=float)[:, None]
+    return float(sign_flips(d, clusters=clusters, n_resamples=n_resamples, rng=rng).p_value[0])
 
 
 def max_t(baseline: ArrayLike, candidates: ArrayLike, *, n_resamples: int = RESAMPLES, rng: Rng = 0) -> Floats:
-    """p-values of m candidates against one baseline, adjusted for their number (family-wise, two-sided).
-
-    Args:
-        baseline: (n,) scores.
-        candidates: (n, m) scores.
-        n_resamples: sign patterns drawn; all 2^n are used where there are no more.
-        rng: seed or generator.
-
-    Returns:
-        (m,) adjusted p-values.
-
-    Reference:
-        Westfall & Young, "Resampling-based multiple testing", 1993 (single-step max-T); the signs of a problem are
-        flipped together in all candidates, which keeps their correlation.
-    """
+    """p-values (m,) of m candidates (n, m) against one baseline (n,), adjusted by max-T (``sign_flips``)."""
     base, others = np.asarray(baseline, dtype=float), np.asarray(candidates, dtype=float)
     if base.ndim != 1 or others.ndim != 2 or len(base) != len(others):
         raise ValueError(f"baseline {base.shape}, candidates {others.shape}: give (problems,) and (problems, candidates)")
-    d = others - base[:, None]
-    return max_t_of_differences(d, n_resamples=n_resamples, rng=rng)
+    return sign_flips(others - base[:, None], n_resamples=n_resamples, rng=rng).p_adjusted
 
 
-def max_t_of_differences(differences: ArrayLike, *, n_resamples: int = RESAMPLES, rng: Rng = 0) -> Floats:
-    """``max_t`` on differences (n, m). A comparison that lacks a problem has a 0 there, which no sign changes."""
-    return _max_sign_flip(np.asarray(differences, dtype=float), n_resamples, rng)
+def holm(p_values: ArrayLike) -> Floats:
+    """p-values (m,) adjusted by Holm's step-down: family-wise, whatever their dependence."""
+    return _adjusted(p_values, "holm")
 
 
-def _max_sign_flip(d: Floats, n_resamples: int, rng: Rng) -> Floats:
-    """Adjusted p-values for differences (n, m).
+def benjamini_hochberg(p_values: ArrayLike) -> Floats:
+    """p-values (m,) adjusted for the false discovery rate. For what is labelled exploratory, and nothing else."""
+    return _adjusted(p_values, "fdr_bh")
 
-    The statistic is |sum d| / sqrt(sum d^2). Signs leave the sum of squares alone, so it rises with |t| and, unlike t, is
-    never infinite. Columns without any difference have statistic 0 and p-value 1.
+
+def _adjusted(p_values: ArrayLike, method: str) -> Floats:
+    p = np.asarray(p_values, dtype=float)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p_values={p}: give (m,) numbers from 0 to 1")
+    return np.asarray(multipletests(p, method=method)[1], dtype=float) if len(p) else p
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two samplers on problems that are either right or wrong.
+
+    Attributes:
+        both: problems that both solve.
+        baseline_only: b, those that only the baseline solves.
+        candidate_only: c, those that only the candidate solves.
+        neither: those that none solves.
+        p_value: two-sided.
+        note: "identical outputs" where no problem tells them apart.
     """
-    if not np.isfinite(d).all():
-        raise ValueError("differences contain NaN or infinity: leave those problems out, and say so")
-    moving = d[np.any(d != 0, axis=1)]
-    size = np.sqrt((d**2).sum(axis=0))
-    scaled = moving / np.where(size > 0, size, 1.0)
-    observed = np.abs(scaled.sum(axis=0))
-    exact = 2 ** len(moving) <= n_resamples + 1 if len(moving) < 60 else False
-    signs = all_signs(len(moving)) if exact else random_signs(len(moving), n_resamples, rng)
-    exceeded = np.zeros(d.shape[1], dtype=int)
-    total = 0
-    for chunk in signs:
-        largest = np.abs(chunk @ scaled).max(axis=1, initial=0.0)
-        exceeded += (largest[:, None] >= observed - ROUNDING).sum(axis=0)
-        total += len(chunk)
-    return exceeded / total if exact else (1 + exceeded) / (1 + total)
+
+    both: int
+    baseline_only: int
+    candidate_only: int
+    neither: int
+    p_value: float
+    note: str = ""
 
 
-def all_signs(n: int) -> list[Floats]:
-    """Every pattern of n signs, as one (2^n, n) array."""
-    patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    return [(1 - 2 * patterns).astype(np.float64)]
+def mcnemar(baseline: ArrayLike, candidate: ArrayLike, *, exact: bool = True, correction: bool = True) -> McNemar:
+    """McNemar's test on scores (n,) or (n, 1) that are 0 or 1.
+
+    Args:
+        baseline, candidate: scores, in the same order of problems.
+        exact: binomial test of b against b + c; else chi-square with one degree of freedom.
+        correction: of the chi-square, for continuity.
+
+    Raises:
+        ValueError: scores other than 0 and 1; several replicates must not be pooled as if they were problems.
+
+    Reference:
+        McNemar, Psychometrika 12, 1947.
+    """
+    a, b = problem_means(baseline), problem_means(candidate)
+    paired_differences(a, b)
+    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
+        raise ValueError("McNemar's test needs one score of 0 or 1 per problem: use the sign-flip test on means of replicates")
+    table = np.array([[np.sum((a == x) & (b == y)) for y in (1, 0)] for x in (1, 0)])
+    (both, b_only), (c_only, neither) = table.tolist()
+    if b_only + c_only == 0:
+        return McNemar(both, 0, 0, neither, 1.0, "identical outputs")
+    p_value = float(statsmodels_mcnemar(table, exact=exact, correction=correction).pvalue)
+    return McNemar(both, b_only, c_only, neither, min(1.0, p_value))
 
 
-def random_signs(n: int, count: int, rng: Rng, chunk: int = 1000) -> list[Floats]:
-    """``count`` random patterns of n signs, in arrays of at most ``chunk`` rows."""
-    generator = np.random.default_rng(rng)
-    sizes = [chunk] * (count // chunk) + [count % chunk] * (count % chunk > 0)
-    return [(1 - 2 * generator.integers(0, 2, size=(size, n))).astype(np.float64) for size in sizes]
+@dataclass(frozen=True)
+class Equivalence:
+    """Two one-sided tests.
+
+    Attributes:
+        p_value: the larger of the two; below alpha: equivalent.
+        p_lower, p_upper: that the mean is not above -margin, not below +margin.
+        ci_low, ci_high: the 1 - 2 alpha interval, which lies within +-margin exactly when p_value < alpha.
+    """
+
+    p_value: float
+    p_lower: float
+    p_upper: float
+    ci_low: float
+    ci_high: float
 
 
-def verdict(differences: ArrayLike, p_value: float, *, margin: float, alpha: float = 0.05) -> Verdict:
+def tost(differences: ArrayLike, *, margin: float, alpha: float = 0.05) -> Equivalence:
+    """Whether the mean of differences (n,) lies within +-margin.
+
+    Reference:
+        Schuirmann, "A comparison of the two one-sided tests procedure", 1987.
+    """
+    check_margin(margin)
+    d = problem_means(differences)
+    near = mean_interval(d, 1 - 2 * alpha)
+    if len(d) == 1:
+        return Equivalence(np.nan, np.nan, np.nan, near.ci_low, near.ci_high)
+    if np.ptp(d) <= ROUNDING:  # no spread: the mean is known, and the tests' t is infinite or 0 / 0
+        lower, upper = (0.0 if d[0] > -margin else 1.0), (0.0 if d[0] < margin else 1.0)
+        return Equivalence(max(lower, upper), lower, upper, near.ci_low, near.ci_high)
+    p, (_, lower, _), (_, upper, _) = ttost_paired(d, np.zeros_like(d), -margin, margin)
+    return Equivalence(float(p), float(lower), float(upper), near.ci_low, near.ci_high)
+
+
+def verdict(
+    differences: ArrayLike, p_value: float, *, margin: float, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> Verdict:
     """What may be said of a candidate.
 
     equivalent: the 1 - 2 alpha interval of the difference lies within +- margin (two one-sided tests), however small p is;
     better / worse: otherwise, p < alpha; inconclusive: neither.
     """
-    if not margin > 0:
-        raise ValueError(f"margin={margin}: must be above 0, the smallest difference that matters")
-    near = mean_interval(differences, 1 - 2 * alpha)
+    check_margin(margin)
+    near = mean_interval(differences, 1 - 2 * alpha, clusters)
     if -margin < near.ci_low and near.ci_high < margin:
         return "equivalent"
     if p_value < alpha:
@@ -199,68 +468,48 @@ def verdict(differences: ArrayLike, p_value: float, *, margin: float, alpha: flo
     return "inconclusive"
 
 
-def minimum_detectable_effect(differences: ArrayLike, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """(z_{1 - alpha/2} + z_power) x standard error: the true difference that this n finds with ``power``.
-
-    Reference: Miller, "Adding error bars to evals", arXiv:2411.00640 (power analysis). NaN for a single problem.
-    """
-    d = np.asarray(differences, dtype=float)
-    if len(d) < 2:
-        return float("nan")
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    return float(z * d.std(ddof=1) / np.sqrt(len(d)))
+def check_margin(margin: float) -> None:
+    """Refuse a margin that is not positive."""
+    if not margin > 0:
+        raise ValueError(f"margin={margin}: must be above 0, the smallest difference that matters")
 
 
-def planned_mde(
-    n_problems: int,
-    *,
-    between: float = 1 / 9,
-    noise: float | tuple[float, float] = 1 / 6,
-    replicates: int | tuple[int, int] = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> float:
-    """The smallest true difference that ``n_problems`` find with ``power`` (two-sided ``alpha``), before they are done.
+def mean_over_tasks(values: Sequence[ArrayLike], confidence: float = 0.95) -> Estimate:
+    """The mean of the tasks' means, each task weighing the same however many problems it has.
 
     Args:
-        n_problems: to be compared.
-        between: omega^2, variance over problems of the true difference.
-        noise: sigma^2, variance of a score within a problem, from seed to seed; of baseline and candidate where they differ.
-        replicates: K, seeds of each problem; of baseline and candidate where they differ.
-        alpha: level.
-        power: probability to find it.
+        values: for each of T tasks the scores or differences of its problems, (n,) or (n, r).
+        confidence: coverage of the interval.
+
+    Returns:
+        SE = sqrt(sum of SE^2) / T; t interval with Welch and Satterthwaite's degrees of freedom. It tells of new problems of
+        these tasks, not of new tasks.
+    """
+    if not values:
+        raise ValueError("values=[]: give at least one task")
+    means = [problem_means(task) for task in values]
+    mean = float(np.mean([task.mean() for task in means]))
+    if min(map(len, means)) == 1:
+        return Estimate(mean, np.nan, np.nan, "a task with a single problem: no interval can be estimated")
+    variances = np.array([standard_error(task) ** 2 for task in means])
+    total = variances.sum()
+    if total == 0:
+        return Estimate(mean, mean, mean, "no spread within any task")
+    freedom = total**2 / (variances**2 / np.array([len(task) - 1 for task in means])).sum()
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(total) / len(means))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def ratio_interval(baseline: ArrayLike, candidate: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Geometric mean of candidate / baseline over problems, for what is positive with a heavy tail, as seconds are.
+
+    The t interval of the mean log ratio, exponentiated. Replicates (n, r) are averaged first.
 
     Raises:
-        ValueError: no problems or replicates, or a negative variance.
-
-    Reference:
-        Miller, "Adding error bars to evals", arXiv:2411.00640, the sample-size formula solved for the difference.
+        ValueError: a value is not positive.
     """
-    if n_problems < 1:
-        raise ValueError(f"n_problems={n_problems}: must be at least 1")
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    return float(z * np.sqrt(_variance(between, noise, replicates) / n_problems))
-
-
-def sample_size(
-    delta: float,
-    *,
-    between: float = 1 / 9,
-    noise: float | tuple[float, float] = 1 / 6,
-    replicates: int | tuple[int, int] = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> int:
-    """How many problems find a true difference ``delta`` with ``power``; the inverse of ``planned_mde``."""
-    if delta == 0:
-        raise ValueError("delta=0: no number of problems finds a difference of nothing")
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    return int(np.ceil(z**2 * _variance(between, noise, replicates) / delta**2))
-
-
-def _variance(between: float, noise: float | tuple[float, float], replicates: int | tuple[int, int]) -> float:
-    """omega^2 + sigma_A^2 / K_A + sigma_B^2 / K_B."""
-    noises, counts = np.broadcast_to(noise, 2), np.broadcast_to(replicates, 2)
-    if between < 0 or (noises < 0).any() or (counts < 1).any():
-        raise ValueError(f"between={between}, noise={noise}, replicates={replicates}: variances must be >= 0, replicates >= 1")
-    return float(between + (noises / counts).sum())
+    a, b = problem_means(baseline), problem_means(candidate)
+    if not ((a > 0).all() and (b > 0).all()):
+        raise ValueError(f"the smallest value is {min(a.min(), b.min())}: ratios need values above 0")
+    found = mean_interval(paired_differences(np.log(a), np.log(b)), confidence)
+    return Estimate(float(np.exp(found.value)), float(np.exp(found.ci_low)), float(np.exp(found.ci_high)), found.note)

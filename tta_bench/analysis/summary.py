@@ -9,55 +9,61 @@ import numpy as np
 import pandas as pd
 
 from tta_bench.analysis import stats
-from tta_bench.analysis.gate import complete, rule
-from tta_bench.analysis.load import AnalysisError, Pair, Run, Study
+from tta_bench.analysis.compare import Compared, Refused, compare, made, side_by_side
+from tta_bench.analysis.gate import complete
+from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
+from tta_bench.analysis.posterior import posterior_of_difference
+from tta_bench.analysis.proportions import difference_interval, proportion_interval
+from tta_bench.analysis.stats import Floats
 
 COLUMNS = (
     "task", "model", "sampler", "settings", "n_problems", "replicates", "score", "score_ci_low", "score_ci_high",
     "delta", "delta_ci_low", "delta_ci_high", "p_value", "p_adjusted", "verdict", "mde", "forward_passes",
-    "seconds_per_problem", "run_id", "caveat",
+    "seconds_per_problem", "run_id", "caveat", "note", "baseline_run_id", "baseline_passes", "n_clusters", "wins", "losses",
+    "both_right", "only_baseline", "only_candidate", "neither", "p_mcnemar", "p_holm", "p_equivalence",
+    "score_wilson_low", "score_wilson_high", "delta_tango_low", "delta_tango_high", "delta_bca_low", "delta_bca_high",
+    "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass",
+    "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high",
 )  # fmt: skip
-TIMING_COLUMNS = ("seconds_per_problem",)
+TIMING_COLUMNS = ("seconds_per_problem", "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high")
 """Columns that differ from one execution to the next; all others are reproduced byte for byte."""
 
 
 def summarize(study: Study, plan: TestPlan) -> pd.DataFrame:
-    """The summary of a study, with p-values adjusted by max-T over all its comparisons and verdicts at the adjusted level.
-
-    Rows are grouped by task; a baseline directly precedes the candidates that are compared with it. ``delta`` and what
-    follows from it are NaN (verdict: empty) in a baseline's row. A pair that may not be compared (see ``gate``) has a row
-    without numbers, with the reason as its verdict; ``caveat`` tells what was allowed by way of exception.
+    """The summary of a study, see ``summary_of``.
 
     Raises:
         AnalysisError: no pair may be compared.
     """
-    rulings = [rule(pair, study) for pair in study.pairs]
-    compared = [(pair, ruling.problems) for pair, ruling in zip(study.pairs, rulings, strict=True) if not ruling.refused]
-    if not compared:
-        reasons = "".join(f"\n  {reason}" for reason in dict.fromkeys(r for ruling in rulings for r in ruling.reasons))
-        raise AnalysisError(f"{study.name}: no comparison is possible{reasons}\n{remedy({r.refused for r in rulings})}")
-    differences = [_differences(pair, names, study) for pair, names in compared]
-    adjusted = iter(
-        stats.max_t_of_differences(_side_by_side(compared, differences), n_resamples=plan.n_resamples, rng=plan.seed)
-    )
-    found = iter(differences)
+    return summary_of(compare(study), study, plan)
+
+
+def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan) -> pd.DataFrame:
+    """One row per run and comparison, p-values adjusted by max-T over all of them, verdicts at the adjusted level.
+
+    Rows are grouped by task; a baseline directly precedes the candidates that are compared with it. ``delta`` and what
+    follows from it are NaN (verdict: empty) in a baseline's row. A pair that may not be compared (see ``gate``) has a row
+    without numbers, with the reason as its verdict; ``caveat`` tells what was allowed by way of exception.
+    """
+    judged = iter(judge(made(found), plan))
     describe = Describer([run for pair in study.pairs for run in (pair.baseline, pair.candidate)])
     rows: list[dict[str, Any]] = []
     shown: tuple[str, tuple[str, ...]] | None = None
-    for pair, ruling in zip(study.pairs, rulings, strict=True):
-        problems = ruling.problems or _of_baseline(pair.baseline, study)
-        if (pair.baseline.run_id, problems) != shown:
-            rows.append(
-                _row(pair.baseline, problems, study, describe, plan.alpha) | {"verdict": "" if problems else "incomplete"}
-            )
-            shown = pair.baseline.run_id, problems
-        row = _row(pair.candidate, ruling.problems, study, describe, plan.alpha)
-        judged = {"verdict": ruling.refused} if ruling.refused else _compare(next(found), float(next(adjusted)), plan)
-        rows.append(row | judged | {"caveat": "; ".join(ruling.reasons)})
+    for one in found:
+        base, candidate = one.pair.baseline, one.pair.candidate
+        problems = one.problems if isinstance(one, Compared) else _of_baseline(base, study)
+        if (base.run_id, problems) != shown:
+            rows.append(_row(base, problems, study, describe, plan) | {"verdict": "" if problems else "incomplete"})
+            shown = base.run_id, problems
+        counted = one.problems if isinstance(one, Compared) else ()
+        row = _row(candidate, counted, study, describe, plan) | {"baseline_run_id": base.run_id}
+        told = next(judged) if isinstance(one, Compared) else {"verdict": one.ruling.refused}
+        rows.append(row | told | {"caveat": "; ".join(one.ruling.reasons)})
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     ordered = [row for task in tasks for row in rows if row["task"] == task]
-    return pd.DataFrame(ordered, columns=list(COLUMNS))
+    frame = pd.DataFrame(ordered, columns=list(COLUMNS))
+    return frame.assign(note=frame["note"].fillna(""))
 
 
 def _of_baseline(run: Run, study: Study) -> tuple[str, ...]:
@@ -68,40 +74,77 @@ def _of_baseline(run: Run, study: Study) -> tuple[str, ...]:
     return asked if whole else ()
 
 
-def _compare(d: np.ndarray, adjusted: float, plan: TestPlan) -> dict[str, Any]:
-    """The columns that tell of differences per problem ``d``, with the p-value that max-T gives them."""
-    p_value = stats.sign_flip_p(d, n_resamples=plan.n_resamples, rng=plan.seed)
-    # Both are drawn, the single one often exactly; an adjusted p-value must not fall below it by chance.
-    p_adjusted = max(adjusted, p_value)
+def judge(found: Sequence[Compared], plan: TestPlan) -> list[dict[str, Any]]:
+    """The columns that tell of each comparison, tested as one family."""
+    differences = [one.differences for one in found]
+    matrix, clusters = side_by_side(found, differences)
+    tested = stats.sign_flips(matrix, clusters=clusters, n_resamples=plan.n_resamples, rng=plan.seed)
+    by_holm = stats.holm(tested.p_value)
+    return [
+        {
+            **_compared(one, d, float(tested.p_value[i]), float(tested.p_adjusted[i]), plan),
+            **_checked(one, d, plan),
+            **_timed(one, plan),
+            "p_holm": float(by_holm[i]),
+        }
+        for i, (one, d) in enumerate(zip(found, differences, strict=True))
+    ]
+
+
+def _compared(one: Compared, d: Floats, p_value: float, p_adjusted: float, plan: TestPlan) -> dict[str, Any]:
+    """Difference, interval, test and verdict."""
+    told = stats.compared(d, p_adjusted, margin=plan.margin, alpha=plan.alpha, clusters=one.clusters)
     return {
-        **dict(zip(("delta", "delta_ci_low", "delta_ci_high"), _interval(d, plan.alpha), strict=True)),
+        "delta": told.delta,
+        "delta_ci_low": told.ci_low,
+        "delta_ci_high": told.ci_high,
         "p_value": p_value,
         "p_adjusted": p_adjusted,
-        "verdict": stats.verdict(d, p_adjusted, margin=plan.margin, alpha=plan.alpha),
-        "mde": stats.minimum_detectable_effect(d, alpha=plan.alpha) if d.any() else np.nan,
+        "verdict": told.verdict,
+        "mde": told.mde,
+        "note": told.note,
+        "n_clusters": np.nan if one.clusters is None else len(np.unique(one.clusters)),
+        "baseline_passes": float(one.pair.baseline.values("forward_passes", one.problems).mean()),
+        "wins": int((d > 0).sum()),
+        "losses": int((d < 0).sum()),
+        "p_equivalence": stats.tost(d, margin=plan.margin, alpha=plan.alpha).p_value,
     }
 
 
-def _differences(pair: Pair, problems: Sequence[str], study: Study) -> np.ndarray:
-    base, candidate = (run.values("score", problems, study.replicates) for run in (pair.baseline, pair.candidate))
-    return stats.paired_differences(base, candidate)
+def _checked(one: Compared, d: Floats, plan: TestPlan) -> dict[str, Any]:
+    """The same by other methods: bootstrap, and what suits problems that are right or wrong."""
+    bca = stats.bca_interval(
+        d, 1 - plan.alpha, clusters=one.clusters, n_resamples=plan.n_bootstrap, rng=np.random.default_rng(plan.seed)
+    )
+    columns: dict[str, Any] = {"delta_bca_low": bca.ci_low, "delta_bca_high": bca.ci_high}
+    if plan.bayes:
+        posterior = posterior_of_difference(d, margin=plan.margin, confidence=1 - plan.alpha, rng=plan.seed)
+        columns |= {f"posterior_{name}": getattr(posterior, name) for name in ("better", "equivalent", "worse")}
+    if not one.binary:
+        return columns
+    table = stats.mcnemar(one.baseline, one.candidate)
+    tango = difference_interval(one.baseline, one.candidate, 1 - plan.alpha)
+    return columns | {
+        "both_right": table.both,
+        "only_baseline": table.baseline_only,
+        "only_candidate": table.candidate_only,
+        "neither": table.neither,
+        "p_mcnemar": table.p_value,
+        "delta_tango_low": tango.ci_low,
+        "delta_tango_high": tango.ci_high,
+    }
 
 
-def _side_by_side(compared: Sequence[tuple[Pair, Sequence[str]]], differences: Sequence[np.ndarray]) -> np.ndarray:
-    """Differences as one matrix (all problems of all tasks, comparisons), 0 where a comparison lacks the problem."""
-    columns = [
-        pd.Series(d, index=[f"{pair.candidate.task}/{name}" for name in names])
-        for (pair, names), d in zip(compared, differences, strict=True)
-    ]
-    return pd.concat(columns, axis=1).fillna(0.0).sort_index().to_numpy()
+def _timed(one: Compared, plan: TestPlan) -> dict[str, Any]:
+    """Candidate's seconds over the baseline's; nothing where a clock saw none pass."""
+    base, candidate = (run.values("seconds", one.problems) for run in (one.pair.baseline, one.pair.candidate))
+    if not (base.min() > 0 and candidate.min() > 0):
+        return {}
+    ratio = stats.ratio_interval(base, candidate, 1 - plan.alpha)
+    return {"seconds_ratio": ratio.value, "seconds_ratio_low": ratio.ci_low, "seconds_ratio_high": ratio.ci_high}
 
 
-def _interval(values: np.ndarray, alpha: float) -> tuple[float, float, float]:
-    estimate = stats.mean_interval(values, 1 - alpha)
-    return estimate.value, estimate.ci_low, estimate.ci_high
-
-
-def _row(run: Run, problems: Sequence[str], study: Study, describe: Describer, alpha: float) -> dict[str, Any]:
+def _row(run: Run, problems: Sequence[str], study: Study, describe: Describer, plan: TestPlan) -> dict[str, Any]:
     """A run's own columns, averaged over ``problems``; without any, only what it is and how much of it is done."""
     row = {
         "task": run.task,
@@ -115,28 +158,22 @@ def _row(run: Run, problems: Sequence[str], study: Study, describe: Describer, a
     if not problems:
         return row
     scores = run.values("score", problems, study.replicates)
-    score, low, high = _interval(scores.mean(axis=1), alpha)
-    return row | {
+    means = scores.mean(axis=1)
+    score = stats.mean_interval(means, 1 - plan.alpha, run.clusters(problems))
+    passes = run.values("forward_passes", problems, study.replicates)
+    row |= {
         "replicates": scores.shape[1],
-        "score": score,
-        "score_ci_low": low,
-        "score_ci_high": high,
-        "forward_passes": float(run.values("forward_passes", problems, study.replicates).mean()),
+        "score": score.value,
+        "score_ci_low": score.ci_low,
+        "score_ci_high": score.ci_high,
+        "forward_passes": float(passes.mean()),
         "seconds_per_problem": float(run.values("seconds", problems, study.replicates).mean()),
+        "tokens_per_pass": float(run.values("filled", problems, study.replicates).mean() / passes.mean()),
     }
-
-
-REMEDIES = {
-    "incomplete": "Run the same command again to do what is missing (errors are tried again; tta-bench show RUN has their "
-    "tracebacks), or compare on the problems that both runs have: analysis.allow_missing=true",
-    "incomparable": "Do them again under the same conditions (--fresh), or compare them all the same: "
-    "analysis.allow_differences=true",
-}
-
-
-def remedy(refusals: set[str]) -> str:
-    """What can be done about refused comparisons."""
-    return " ".join(text for kind, text in REMEDIES.items() if kind in refusals)
+    if scores.shape[1] == 1 and np.isin(means, (0, 1)).all():
+        wilson = proportion_interval(means, 1 - plan.alpha)
+        row |= {"score_wilson_low": wilson.ci_low, "score_wilson_high": wilson.ci_high}
+    return row
 
 
 class Describer:

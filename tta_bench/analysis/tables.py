@@ -64,7 +64,7 @@ def p_text(p: float) -> str:
 
 def caption(summary: pd.DataFrame, plan: TestPlan) -> str:
     """What a reader must know to read the table, warnings included."""
-    compared = made(summary)
+    compared = comparisons(summary)
     told = summary[summary["score"].notna()]
     mde = compared["mde"].dropna()
     return " ".join(
@@ -90,7 +90,7 @@ def listed(values: pd.Series) -> str:
 
 def warnings(summary: pd.DataFrame) -> list[str]:
     """Sentences on what makes the numbers weaker than they look."""
-    compared = made(summary)
+    compared = comparisons(summary)
     found = []
     base = summary["forward_passes"].where(summary["verdict"] == "").ffill()[compared.index]
     unequal = int((compared["forward_passes"] != base).sum())
@@ -115,7 +115,7 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     return found
 
 
-def made(summary: pd.DataFrame) -> pd.DataFrame:
+def comparisons(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of comparisons that were made."""
     return summary[~summary["verdict"].isin(["", *REFUSED])]
 

@@ -91,7 +91,7 @@ def read_run(folder: RunFolder) -> Run:
             return Run(
                 folder.path.name, config, pd.DataFrame(columns=RECORD_COLUMNS), manifest=folder.manifest(), folder=folder
             )
-        return load_run(folder.path)
+        return load_run(folder.path, texts=True)
     except (ValueError, TypeError, yaml.YAMLError, OSError) as error:
         raise StoreError(f"{folder.path}: cannot be read as a run ({error}); restore or move the folder") from error
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tta_bench.analysis import stats
+from tta_bench.analysis import power, stats
 from tta_bench.analysis.gate import rule
 from tta_bench.analysis.load import AnalysisError, Pair, Study, load_run
 from tta_bench.analysis.plan import Allowances
@@ -147,8 +147,8 @@ def effects(asked: Asked, surveys: Mapping[str, Survey]) -> list[str]:
     first, tests = asked.comparisons[0], asked.tests
     pairs = dict.fromkeys(pair for comparison in asked.comparisons for pair in comparison.pairs)
     n, k, m = first.n_problems, first.replicates, len(pairs)
-    noisy = [stats.planned_mde(n, replicates=k, alpha=tests.alpha / parts) for parts in (1, m)]
-    quiet = [stats.planned_mde(n, noise=0.0, alpha=tests.alpha / parts) for parts in (1, m)]
+    noisy = [power.planned_mde(n, replicates=k, alpha=tests.alpha / parts) for parts in (1, m)]
+    quiet = [power.planned_mde(n, noise=0.0, alpha=tests.alpha / parts) for parts in (1, m)]
     found = [
         f"Minimum detectable effect with {n} problems x {k} replicate(s), 80 % power, level {tests.alpha:g}: "
         f"{points(quiet, m)} where answers do not change with the seed, {points(noisy, m)} where they do "
@@ -156,7 +156,10 @@ def effects(asked: Asked, surveys: Mapping[str, Survey]) -> list[str]:
     ]
     measured = [d for pair in pairs if (d := pilot(pair, surveys, asked.allow)) is not None]
     if measured:
-        effect = [100 * stats.minimum_detectable_effect(d, alpha=tests.alpha) * np.sqrt(len(d) / n) for d in measured]
+        effect = [
+            100 * power.minimum_detectable_effect(stats.standard_error(d), alpha=tests.alpha) * np.sqrt(len(d) / n)
+            for d in measured
+        ]
         found.append(
             f"From what is on disk of {len(measured)} comparison(s) it would be {min(effect):.1f} to {max(effect):.1f} points "
             "(one comparison)."

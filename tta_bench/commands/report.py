@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tta_bench.analysis.compare import remedy
 from tta_bench.analysis.load import Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
-from tta_bench.analysis.summary import remedy
 from tta_bench.analysis.tables import print_table
 from tta_bench.commands.say import say
 from tta_bench.runner.disk import storing

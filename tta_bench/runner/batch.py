@@ -7,30 +7,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from tta_bench.rng import Noise, digest
-from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode
+from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, gold_ids
 from tta_bench.runner.spec import RunSpec
-from tta_bench.runner.store import Record
+from tta_bench.runner.store import TOKEN, Record
 from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.sampler import sample
 from tta_bench.sampling.schedule import Blocks
-from tta_bench.sampling.trace import STATISTICS, step_statistics
+from tta_bench.sampling.trace import STATISTICS, step_statistics, token_statistics
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import Generation, Observe
 
 
 @dataclass(frozen=True)
 class Item:
-    """One record to be made."""
+    """One record to be made.
+
+    Attributes:
+        key: of the record.
+        problem: to be answered.
+        replicate: which seed.
+        prompt: of the problem, encoded.
+        traced: whether the trace is to tell of every token.
+    """
 
     key: str
     problem: Problem
     replicate: int
     prompt: EncodedPrompt
+    traced: bool = False
 
     @property
     def head(self) -> Record:
@@ -41,6 +51,7 @@ class Item:
             "replicate": self.replicate,
             "data": problem_digest(self.problem),
             "prompt": f"{digest(self.prompt.ids, size=8):016x}",
+            "cluster": self.problem.cluster or None,
         }
 
 
@@ -103,13 +114,17 @@ def decode_batch(
             **item.head,
             "text": decode(ids, item.prompt, loaded.tokenizer),
             "tokens": ids[item.prompt.start :],
+            "filled": item.prompt.ids.count(loaded.mask_id),
             "forward_passes": passes,
             "nfe": steps * sampler.views.k,
             "seconds": generation.seconds / len(batch),
         }
         for item, ids, passes, steps in zip(batch, rows, generation.forward_passes, generation.row_steps, strict=True)
     ]
-    return records, trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
+    trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
+    if sampler.vote is None and any(item.traced for item in batch):
+        trace = with_tokens(trace, token_frame(batch, generation, pads, task, loaded.tokenizer))
+    return records, trace
 
 
 def padded_rows(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
@@ -142,3 +157,27 @@ def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1)
     }
     frame = pd.DataFrame(columns | {name: statistics[name].T.ravel() for name in STATISTICS})
     return frame[frame["committed_ratio"].notna()]
+
+
+def token_frame(batch: Sequence[Item], generation: Generation, pads: Sequence[int], task: Task, tokenizer: Any) -> pd.DataFrame:
+    """One row per traced record and step, with lists over the tokens on its canvas: ``TOKEN`` + names of ``token_statistics``.
+
+    ``position`` is counted without padding, and ``gold`` is the right token, ``UNJUDGED`` where it is not known.
+    """
+    rows = [i for i, item in enumerate(batch) if item.traced]
+    gold_of = getattr(task, "gold", lambda _: None)
+    gold = {i: np.array(gold_ids(batch[i].problem, batch[i].prompt, gold_of(batch[i].problem), tokenizer)) for i in rows}
+    found: list[dict[str, Any]] = []
+    for step, info in enumerate(generation.steps):
+        for i, values in zip(rows, token_statistics(info, rows), strict=True):
+            position = values["position"] - pads[i]
+            told = values | {"position": position, "gold": gold[i][position]}
+            found.append({"key": batch[i].key, "step": step} | {TOKEN + name: value for name, value in told.items()})
+    return pd.DataFrame(found)
+
+
+def with_tokens(trace: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
+    """A trace with the lists of its traced records; None in the other rows."""
+    joined = trace.merge(tokens, on=["key", "step"], how="left")
+    lists = [str(name) for name in joined if str(name).startswith(TOKEN)]
+    return joined.assign(**{name: joined[name].astype(object).where(joined[name].notna(), None) for name in lists})

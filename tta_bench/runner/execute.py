@@ -70,11 +70,13 @@ class Effort:
         batch_size: problems decoded together; None finds out (``automatic_batch_size``).
         max_failures: problems that may fail in a visit before it is given up.
         time_limit: seconds that a problem may take, n times as long for a batch of n; None sets no limit.
+        token_traces: problems, the first of the split, of which the trace tells every token.
     """
 
     batch_size: int | None = None
     max_failures: int = 10
     time_limit: float | None = None
+    token_traces: int = 0
 
 
 @dataclass
@@ -142,7 +144,8 @@ def execute(
         run = folder.open(spec.config())
         work = find_work(folder, problems, replicates)
         watch.reused(work.n_done)
-        visit = Visit(spec, task, run, work, model, effort, watch, check_stop)
+        traced = frozenset(problem.id for problem in problems[: effort.token_traces])
+        visit = Visit(spec, task, run, work, model, effort, watch, check_stop, traced)
         n_todo = len(work.missing) + len(work.unscored)
         if not n_todo:
             if folder.manifest().get("status") != "done":  # killed between its last record and its last word
@@ -178,6 +181,7 @@ class Visit:
     effort: Effort
     watch: Watch
     check_stop: Callable[[], None]
+    traced: frozenset[str]
     failed: int = 0
     isolation: Isolation | None = None
     held: list[tuple[Sequence[Record], pd.DataFrame]] = field(default_factory=list)
@@ -221,7 +225,7 @@ class Visit:
                 head = {"key": key, "problem": problem.id, "replicate": replicate, "data": problem_digest(problem)}
                 self.keep([head | failure(error, "encode")], NO_TRACE)
             else:
-                yield Item(key, problem, replicate, prompt)
+                yield Item(key, problem, replicate, prompt, problem.id in self.traced)
 
     def decode(self, batch: Sequence[Item]) -> tuple[list[Record], pd.DataFrame]:
         """Generate a batch within its time."""

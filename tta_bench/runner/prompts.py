@@ -15,6 +15,9 @@ from tta_bench.types import ConstraintFn
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 """Stands in a text for a special token that cannot be read as text."""
 
+UNJUDGED = -1
+"""In place of a token id where it is not known which token is right."""
+
 
 @dataclass(frozen=True)
 class EncodedPrompt:
@@ -44,6 +47,26 @@ def answer_ids(ids: Sequence[int], prompt: EncodedPrompt, end_id: int | None) ->
     """The answer's token ids: all of an infill, else what follows the prompt up to the first end token."""
     answer = list(ids[prompt.start :])
     return answer[: answer.index(end_id)] if prompt.start and end_id in answer else answer
+
+
+def gold_ids(problem: Problem, prompt: EncodedPrompt, gold: str | None, tokenizer: Any) -> list[int]:
+    """The token id that each position of a sequence should hold, ``UNJUDGED`` where none is known.
+
+    Args:
+        problem: what is answered.
+        prompt: encoded; one id for each of its positions is returned.
+        gold: the answer by which tokens are judged; None judges none.
+        tokenizer: of the prompt.
+    """
+    nothing = [UNJUDGED] * len(prompt.ids)
+    if gold is None:
+        return nothing
+    ids = tokenizer.encode(gold, add_special_tokens=False)
+    if problem.infill:
+        return ids if len(ids) == len(prompt.ids) else nothing
+    # What follows the end is not part of the answer.
+    ids = [*nothing[: prompt.start], *ids, tokenizer.eos_token_id, *nothing]
+    return ids[: len(prompt.ids)]
 
 
 def decode(ids: Sequence[int], prompt: EncodedPrompt, tokenizer: Any) -> str:

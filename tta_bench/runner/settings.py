@@ -132,6 +132,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
             batch_size=None if config["batch_size"] == "auto" else whole(config, "batch_size", 1, instead="auto"),
             max_failures=whole(config, "max_failures", 0),
             time_limit=None if config["time_limit"] is None else positive(config, "time_limit"),
+            token_traces=whole(config, "token_traces", 0),
         ),
         output_dir=folder(config, "output_dir"),
         report_dir=folder(config, "report_dir"),

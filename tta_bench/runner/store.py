@@ -11,10 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
+from pyarrow.parquet import read_schema
 
 from tta_bench.rng import digest
 from tta_bench.runner.disk import StoreError, append_durably, make_folder, storing, sync_folder, write_atomically
@@ -25,8 +27,11 @@ SCHEMA_VERSION = 2
 """Of config.yaml, manifest.json and records.jsonl. Raised when a reader of the old form would misread the new one; ``upgraded``
 then reads the old one. Version 1 had no ``data``, ``prompt`` and ``error`` in its records and no ``environments``."""
 
-NEW_FIELDS = {"data", "prompt", "error"}
-"""Of records since version 2."""
+NEW_FIELDS = {"data", "prompt", "error", "cluster", "filled"}
+"""Of records that not all of them have: what was not recorded reads as None."""
+
+TOKEN = "token."
+"""Begins the names of a trace's columns that hold a list over the tokens on the canvas."""
 
 MANY_PARTS, LARGE_PART = 64, 4 << 20
 """So many trace files make one, those of so many bytes excepted."""
@@ -174,10 +179,28 @@ class RunFolder:
 
     def traces(self) -> pd.DataFrame:
         """Per-step statistics: a row for every key and step. A batch that was done twice counts once."""
-        folder = self.path / "traces"
+        return self._parts(lambda name: not name.startswith(TOKEN))
+
+    def token_traces(self) -> pd.DataFrame:
+        """Per-step statistics of single tokens: a row for every key, step and token, as far as they were kept."""
+        rows = self._parts(lambda name: name in ("key", "step") or name.startswith(TOKEN))
+        lists = [str(name) for name in rows if str(name).startswith(TOKEN)]
+        if not lists:
+            return pd.DataFrame()
+        rows = rows[rows[lists[0]].notna()]
+        lengths = rows[lists[0]].map(len).to_numpy(int)
+        columns = {name: np.repeat(rows[name].to_numpy(), lengths) for name in ("key", "step")}
+        flat = {name.removeprefix(TOKEN): np.concatenate([[], *rows[name]]) for name in lists}
+        return pd.DataFrame(columns | flat).astype(
+            dict.fromkeys(("position", "token", "gold"), int) | dict.fromkeys(("fresh", "remaskable", "remasked"), bool)
+        )
+
+    def _parts(self, wanted: Callable[[str], bool]) -> pd.DataFrame:
+        """The columns of all trace files that are wanted, rows that are there twice once."""
         while True:
             try:
-                parts = [pd.read_parquet(file) for file in sorted(folder.glob("*.parquet"))]
+                files = sorted((self.path / "traces").glob("*.parquet"))
+                parts = [pd.read_parquet(file, columns=[n for n in read_schema(file).names if wanted(n)]) for file in files]
             except FileNotFoundError:  # a run at work has just made one file of several
                 continue
             return pd.concat(parts).drop_duplicates(["key", "step"], keep="last") if parts else pd.DataFrame()

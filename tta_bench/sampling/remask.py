@@ -122,7 +122,11 @@ class TakeBack:
         """Whether violations can change what is taken back."""
         return self.score.uses_constraint
 
+    def doubt(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is taken back earlier."""
+        return self.score.score(turn, noise)
+
     def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
         """(B, L) bool."""
         count = self.budget.count((turn.canvas.committed | commits).sum(dim=1))
-        return take_highest(self.score.score(turn, noise), turn.remaskable, count)
+        return take_highest(self.doubt(turn, noise), turn.remaskable, count)

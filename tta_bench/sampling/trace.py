@@ -10,17 +10,23 @@ from torch import Tensor
 
 from tta_bench.types import StepInfo
 
-STATISTICS = ("entropy", "disagreement", "mutual_information", "violation", "remask_ratio", "frozen_ratio", "committed_ratio")
+STATISTICS = (
+    "entropy", "disagreement", "mutual_information", "violation", "support", "confidence", "doubt",
+    "remask_ratio", "frozen_ratio", "committed_ratio",
+)  # fmt: skip
 """Names of the per-step statistics, in the order of ``step_statistics``."""
+
+TOKEN_SIGNALS = ("entropy", "disagreement", "mutual_information", "violation", "support", "confidence", "doubt")
+"""What is known of every token, see ``token_statistics``."""
 
 
 def step_statistics(steps: Sequence[StepInfo], samples: int = 1) -> dict[str, np.ndarray]:
     """Per-step statistics of each row, averaged over its ``samples`` where it was decoded several times.
 
     Returns:
-        For each name in ``STATISTICS`` an array (S, B): means over the committed positions of entropy (nats),
-        disagreement, mutual information (nats) and violation; remasked / committed; frozen / editable; and committed /
-        editable after the step's commits. NaN where nothing was committed yet, or nothing is editable (any more).
+        For each name in ``STATISTICS`` an array (S, B): means over the committed positions of what ``token_statistics`` tells
+        of each; remasked / committed; frozen / editable; and committed / editable after the step's commits. NaN where nothing
+        was committed yet, nothing is editable (any more), or the sampler does not tell.
     """
     if not steps:
         return {name: np.empty((0, 0)) for name in STATISTICS}
@@ -44,14 +50,55 @@ def _of_step(info: StepInfo) -> dict[str, Tensor]:
         return (values.double() * committed).sum(dim=1) / n_committed
 
     return {
-        "entropy": mean(info.prediction.entropy),
-        "disagreement": mean(info.prediction.disagreement),
-        "mutual_information": mean(info.prediction.mutual_information),
-        "violation": mean(info.violation),
+        **{name: mean(values) for name, values in signals(info).items()},
         "remask_ratio": info.remasked.sum(dim=1).double() / n_committed,
         "frozen_ratio": info.frozen.sum(dim=1).double() / n_editable,
         "committed_ratio": n_committed.double() / n_editable,
     }
+
+
+def signals(info: StepInfo) -> dict[str, Tensor]:
+    """What a step tells of every committed token, (B, L) each, by the names in ``TOKEN_SIGNALS``.
+
+    entropy and mutual_information (nats), disagreement and violation; support: the probability that the step's views give the
+    token; confidence: the probability that it had when it was committed; doubt: the score by which tokens are taken back, NaN
+    where the sampler has none. For a token that the step itself commits, all are from before it stood there.
+    """
+    prediction = info.prediction
+    return {
+        "entropy": prediction.entropy,
+        "disagreement": prediction.disagreement,
+        "mutual_information": prediction.mutual_information,
+        "violation": info.violation,
+        "support": torch.where(info.committed, prediction.confidence, prediction.support),
+        "confidence": info.stored,
+        "doubt": torch.full_like(info.stored, torch.nan) if info.doubt is None else info.doubt,
+    }
+
+
+def token_statistics(info: StepInfo, rows: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """For each of the rows named, what is known of the tokens that stand on its canvas once the step has committed.
+
+    Returns:
+        Arrays (T,) over the tokens of a row: ``position`` in the sequence, padding included; ``token`` id; ``fresh``, committed
+        by this step; ``remaskable`` and ``remasked`` by it; and float32 signals, see ``signals``.
+    """
+    canvas = info.canvas
+    places = torch.tensor(rows, device=canvas.tokens.device)
+    standing = (canvas.committed | info.committed)[places]
+    last = canvas.place.last[:, None]
+    values = {
+        "token": torch.where(info.committed, info.prediction.tokens, canvas.tokens),
+        "fresh": info.committed,
+        "remaskable": canvas.committed & ~info.frozen & ~last,
+        "remasked": info.remasked,
+        **{name: value.float() for name, value in signals(info).items()},
+    }
+    picked = {name: value[places][standing].cpu().numpy() for name, value in values.items()}
+    picked = {"position": standing.nonzero()[:, 1].cpu().numpy()} | picked
+    ends = standing.sum(dim=1).cumsum(dim=0).cpu().numpy()[:-1]
+    parts = {name: np.split(value, ends) for name, value in picked.items()}
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(rows))]
 
 
 def mean_over_rows(values: np.ndarray) -> list[float]:

@@ -41,6 +41,10 @@ class Arithmetic(GeneratedTask):
     def score(self, problem: Problem, text: str) -> float:
         return float(text == problem.target)
 
+    def gold(self, problem: Problem) -> str | None:
+        """The sum."""
+        return problem.target
+
     def violations(self, problem: Problem, text: str) -> list[float]:
         """1 for each character that is no digit, for a first digit above 1, and for what lies past the answer's length."""
         width = int(str(problem.facts["digits"])) + 1

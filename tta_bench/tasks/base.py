@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import ClassVar, Protocol
 
@@ -34,6 +34,7 @@ class Problem:
         target: one right answer: the filled prompt where there are holes, else the text that follows the prompt.
         gen_length: positions appended after the prompt; 0 where the prompt has holes.
         facts: what scorer and constraint need to know beyond the texts.
+        cluster: shared by problems that are not independent, as those about one passage; empty where none are.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Problem:
     target: str
     gen_length: int
     facts: Mapping[str, object] = field(default_factory=dict)
+    cluster: str = ""
 
     @property
     def infill(self) -> bool:
@@ -80,6 +82,13 @@ class Task(Protocol):
         """What ``text`` answers: two texts with equal answers are one answer in a vote. Uses the prompt, never the target."""
         ...
 
+    def gold(self, problem: Problem) -> str | None:
+        """The answer that single tokens are judged by, in the form of the target; None where there are several such answers.
+
+        It is looked at after decoding, for measurements only.
+        """
+        ...
+
 
 class GeneratedTask:
     """Splits by a hash of a problem's key, so no problem can be in two splits, however many are drawn."""
@@ -94,6 +103,10 @@ class GeneratedTask:
     def answer(self, problem: Problem, text: str) -> Hashable:
         """The text itself."""
         return text
+
+    def gold(self, problem: Problem) -> str | None:
+        """None."""
+        return None
 
     def stream(self, split: str, seed: int = 0) -> Iterator[Problem]:
         """Problems of ``split``, each key once, in an order that depends on nothing but ``split`` and ``seed``.
@@ -112,7 +125,7 @@ class GeneratedTask:
                 continue
             seen.add(key)
             rejected = 0
-            yield Problem(f"{split}-{len(seen) - 1:05d}", problem.prompt, problem.target, problem.gen_length, problem.facts)
+            yield replace(problem, id=f"{split}-{len(seen) - 1:05d}")
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         """The first ``n`` problems of ``split``.

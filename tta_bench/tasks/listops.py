@@ -49,6 +49,10 @@ class ListOps(GeneratedTask):
             return float(sorted(text) == sorted(letters) and text != letters)
         return float(text == problem.target)
 
+    def gold(self, problem: Problem) -> str | None:
+        """None for ``shuffle``, which has many right answers."""
+        return None if problem.facts["operation"] == "shuffle" else problem.target
+
     def violations(self, problem: Problem, text: str) -> list[float]:
         """1 for each character that is not a given letter or occurs again, and, in ``sort``, for each at a descent."""
         letters, counts = str(problem.facts["letters"]), Counter(text)

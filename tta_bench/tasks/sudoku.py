@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 from tta_bench.tasks.base import HOLE, GeneratedTask, Problem
@@ -41,6 +43,10 @@ class Sudoku(GeneratedTask):
             return 0.0
         complete = all(a in DIGITS for a in answer)
         return float(complete and all(len({answer[i] for i in unit}) == SIZE for unit in UNITS))
+
+    def gold(self, problem: Problem) -> str | None:
+        """The solution; None where there are several."""
+        return problem.target if next(islice(solutions(body(problem.prompt)), 1, None), None) is None else None
 
     def violations(self, problem: Problem, text: str) -> list[float]:
         """Per cell, the number of its units (row, column, box) in which its digit occurs again."""
@@ -89,6 +95,18 @@ def solved_grid(rng: random.Random) -> str:
 
     fill(0)
     return "".join(grid)
+
+
+def solutions(cells: str) -> Iterator[str]:
+    """Every way to fill the holes of 36 cells by the rules."""
+    open_cells = [i for i, cell in enumerate(cells) if cell == HOLE]
+    if not open_cells:
+        yield cells
+        return
+    choices = {i: set(DIGITS) - {cells[j] for unit in UNITS if i in unit for j in unit} for i in open_cells}
+    tightest = min(open_cells, key=lambda i: len(choices[i]))
+    for digit in sorted(choices[tightest]):
+        yield from solutions(cells[:tightest] + digit + cells[tightest + 1 :])
 
 
 def canonical(grid: str) -> str:

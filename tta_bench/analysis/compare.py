@@ -1,0 +1,126 @@
+"""From runs to differences per problem: what every table of a report starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tta_bench.analysis import stats
+from tta_bench.analysis.gate import Ruling, rule
+from tta_bench.analysis.load import AnalysisError, Pair, Study
+from tta_bench.analysis.stats import Floats
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A pair that may be compared, and its scores.
+
+    Attributes:
+        pair: two runs.
+        ruling: of the gate; not a refusal.
+        baseline, candidate: (n, r) scores, rows as in ``problems``.
+        clusters: (n,) labels of problems that are not independent; None where all are.
+    """
+
+    pair: Pair
+    ruling: Ruling
+    baseline: Floats
+    candidate: Floats
+    clusters: np.ndarray | None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self.ruling.problems
+
+    @property
+    def differences(self) -> Floats:
+        """Candidate - baseline per problem (n,), replicates averaged first."""
+        return stats.paired_differences(self.baseline, self.candidate)
+
+    @property
+    def binary(self) -> bool:
+        """Whether every problem has one score, and that is 0 or 1."""
+        return all(side.shape[1] == 1 and bool(np.isin(side, (0, 1)).all()) for side in (self.baseline, self.candidate))
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A pair that may not be compared, and why."""
+
+    pair: Pair
+    ruling: Ruling
+
+
+def compare(study: Study) -> list[Compared | Refused]:
+    """Every pair of a study, in its order.
+
+    Raises:
+        AnalysisError: no pair may be compared.
+    """
+    found: list[Compared | Refused] = []
+    for pair in study.pairs:
+        ruling = rule(pair, study)
+        found.append(Refused(pair, ruling) if ruling.refused else scored(pair, ruling, study.replicates))
+    if not made(found):
+        reasons = "".join(f"\n  {reason}" for reason in dict.fromkeys(r for one in found for r in one.ruling.reasons))
+        raise AnalysisError(
+            f"{study.name}: no comparison is possible{reasons}\n{remedy({one.ruling.refused for one in found})}"
+        )
+    return found
+
+
+def scored(pair: Pair, ruling: Ruling, replicates: int | None) -> Compared:
+    """The scores of a pair on the problems that it is compared on."""
+    base, candidate = (run.values("score", ruling.problems, replicates) for run in (pair.baseline, pair.candidate))
+    return Compared(pair, ruling, base, candidate, pair.baseline.clusters(ruling.problems))
+
+
+def made(found: Sequence[Compared | Refused]) -> list[Compared]:
+    """Those that are compared."""
+    return [one for one in found if isinstance(one, Compared)]
+
+
+def untestable(found: Sequence[Compared]) -> str:
+    """Why nothing can be said of any comparison; empty where something can."""
+    if max(len(one.problems) for one in found) < 2:
+        return "one problem: no interval or test is possible; do more problems (n_problems)"
+    values = np.unique(np.concatenate([side.ravel() for one in found for side in (one.baseline, one.candidate)]))
+    if len(values) == 1:
+        return f"every score is {values[0]:g}: nothing tells the samplers apart; choose other problems or steps"
+    return ""
+
+
+def side_by_side(found: Sequence[Compared], differences: Sequence[Floats]) -> tuple[Floats, np.ndarray | None]:
+    """Differences as one matrix (all problems of all tasks, comparisons), 0 where a comparison lacks the problem.
+
+    The second value labels the rows by cluster; None where no problem belongs to one.
+    """
+    names = [pd.MultiIndex.from_product([[one.pair.candidate.task], one.problems]) for one in found]
+    rows = names[0]
+    for index in {id(index): index for index in names}.values():
+        rows = rows if rows.equals(index) else rows.union(index, sort=True)
+    rows = rows.sort_values()
+    matrix = np.zeros((len(rows), len(found)))
+    labels = np.array([f"{task}\0{problem}" for task, problem in rows], dtype=object)
+    for column, (one, index, d) in enumerate(zip(found, names, differences, strict=True)):
+        places = rows.get_indexer(index)
+        matrix[places, column] = d
+        if one.clusters is not None:
+            labels[places] = [f"{one.pair.candidate.task}\0{label}" for label in one.clusters]
+    return matrix, None if all(one.clusters is None for one in found) else labels
+
+
+REMEDIES = {
+    "incomplete": "Run the same command again to do what is missing (errors are tried again; tta-bench show RUN has their "
+    "tracebacks), or compare on the problems that both runs have: analysis.allow_missing=true",
+    "incomparable": "Do them again under the same conditions (--fresh), or compare them all the same: "
+    "analysis.allow_differences=true",
+}
+
+
+def remedy(refusals: set[str]) -> str:
+    """What can be done about refused comparisons."""
+    return " ".join(text for kind, text in REMEDIES.items() if kind in refusals)
