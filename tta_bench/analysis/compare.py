@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
 from tta_bench.analysis import stats
 from tta_bench.analysis.gate import Ruling, rule
 from tta_bench.analysis.load import AnalysisError, Pair, Study
+from tta_bench.analysis.section import Differences
 from tta_bench.analysis.stats import Floats
 
 
@@ -35,10 +36,11 @@ class Compared:
     def problems(self) -> tuple[str, ...]:
         return self.ruling.problems
 
-    @property
-    def differences(self) -> Floats:
-        """Candidate - baseline per problem (n,), replicates averaged first."""
-        return stats.paired_differences(self.baseline, self.candidate)
+    @cached_property
+    def differences(self) -> Differences:
+        """Candidate - baseline per problem, replicates averaged first."""
+        d = stats.paired_differences(self.baseline, self.candidate)
+        return Differences(self.pair.candidate.task, self.problems, d, self.clusters)
 
     @property
     def binary(self) -> bool:
@@ -91,26 +93,6 @@ def untestable(found: Sequence[Compared]) -> str:
     if len(values) == 1:
         return f"every score is {values[0]:g}: nothing tells the samplers apart; choose other problems or steps"
     return ""
-
-
-def side_by_side(found: Sequence[Compared], differences: Sequence[Floats]) -> tuple[Floats, np.ndarray | None]:
-    """Differences as one matrix (all problems of all tasks, comparisons), 0 where a comparison lacks the problem.
-
-    The second value labels the rows by cluster; None where no problem belongs to one.
-    """
-    names = [pd.MultiIndex.from_product([[one.pair.candidate.task], one.problems]) for one in found]
-    rows = names[0]
-    for index in {id(index): index for index in names}.values():
-        rows = rows if rows.equals(index) else rows.union(index, sort=True)
-    rows = rows.sort_values()
-    matrix = np.zeros((len(rows), len(found)))
-    labels = np.array([f"{task}\0{problem}" for task, problem in rows], dtype=object)
-    for column, (one, index, d) in enumerate(zip(found, names, differences, strict=True)):
-        places = rows.get_indexer(index)
-        matrix[places, column] = d
-        if one.clusters is not None:
-            labels[places] = [f"{one.pair.candidate.task}\0{label}" for label in one.clusters]
-    return matrix, None if all(one.clusters is None for one in found) else labels
 
 
 REMEDIES = {

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tta_bench.analysis.describe import without_steps
 from tta_bench.analysis.stats import mean_interval
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -81,8 +82,7 @@ def pass_ticks(passes: pd.Series) -> list[float]:
 
 def variant(sampler: str, settings: str) -> str:
     """A sampler with its settings but the steps, which are the x axis."""
-    rest = [part for part in settings.split() if not part.startswith("steps=")]
-    return " ".join([sampler, *rest])
+    return f"{sampler} {without_steps(settings)}".strip()
 
 
 def uncertainty_evolution(traces: dict[str, pd.DataFrame]) -> Figure:
@@ -121,6 +121,35 @@ def band(axis: Axes, trace: pd.DataFrame, column: str, label: str, colour: str, 
     axis.plot(steps, [e.value for e in estimates], dash, color=colour, label=label)
     low, high = np.array([(e.ci_low, e.ci_high) for e in estimates]).T
     axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def response_maps(maps: dict[str, pd.DataFrame]) -> Figure:
+    """Mean score by the levels of two hyper-parameters, one panel a sweep; to look for patterns, not to report them.
+
+    Args:
+        maps: for each title scores in 0..1, rows and columns named for the parameters.
+    """
+    columns = min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    with paper_style():
+        figure, axes = panels(rows, columns, height=2.1)
+        places = [axis for row in axes for axis in row]
+        for axis, (title, table) in zip(places, maps.items(), strict=False):
+            scores = 100 * table.to_numpy(float)
+            low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
+            axis.imshow(scores, cmap="cividis", aspect="auto", vmin=low, vmax=high)
+            axis.set_xticks(range(len(table.columns)), [str(value) for value in table.columns])
+            axis.set_yticks(range(len(table.index)), [str(value) for value in table.index])
+            axis.set(title=title, xlabel=table.columns.name, ylabel=table.index.name)
+            axis.grid(visible=False)
+            for (i, j), score in np.ndenumerate(scores):
+                dark = high == low or (score - low) / (high - low) < 0.6
+                if not np.isnan(score):
+                    axis.text(j, i, f"{score:.1f}", ha="center", va="center", color="white" if dark else "black")
+        for axis in places[len(maps) :]:
+            axis.set_axis_off()
+        figure.suptitle("Exploratory: score (%) by two hyper-parameters; choose on dev, confirm on test")
+    return figure
 
 
 def panels(rows: int, columns: int, *, height: float) -> tuple[Figure, list[list[Axes]]]:

@@ -43,7 +43,7 @@ def rule(pair: Pair, study: Study) -> Ruling:
     missing, differing = missing_reasons(pair, asked, n_asked, done), differences(pair, common)
     if not common:
         nothing = f"{pair.baseline.run_id} and {pair.candidate.run_id}: no problem is done in both"
-        return Ruling((), "incomplete", (nothing, *missing))
+        return Ruling((), "incomplete", (*missing, nothing))
     if missing and not study.allow.missing:
         return Ruling((), "incomplete", tuple(missing))
     if differing and not study.allow.differences:

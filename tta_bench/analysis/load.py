@@ -128,7 +128,10 @@ class Run:
         return np.where(labels == "", "problem " + labels.index.astype(str), "cluster " + labels.astype(str))
 
     def trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
-        """Per-step statistics of the problems and replicates named, with their record's problem and score."""
+        """Per-step statistics of the problems and replicates named, with their record's problem and score.
+
+        Column ``unit`` is what is independent: the problem, or its cluster.
+        """
         return self._of_records(self.folder.traces() if self.folder else pd.DataFrame(), problems, replicates)
 
     def token_trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
@@ -144,7 +147,10 @@ class Run:
         counted = self.records[self.records["problem"].isin(problems)]
         if replicates is not None:
             counted = counted[counted["replicate"] < replicates]
-        return rows.merge(counted[["key", "problem", "score"]], on="key")
+        names = list(dict.fromkeys(counted["problem"]))
+        labels = self.clusters(names)
+        units = dict(zip(names, names if labels is None else labels, strict=True))
+        return rows.merge(counted[["key", "problem", "score"]].assign(unit=counted["problem"].map(units)), on="key")
 
 
 MIXED = "\N{NOT EQUAL TO}"

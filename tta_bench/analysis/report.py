@@ -7,15 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from tta_bench.analysis import figures
-from tta_bench.analysis.compare import compare, made
+from tta_bench.analysis.across_tasks import across_tasks
+from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
+from tta_bench.analysis.claims import claims
+from tta_bench.analysis.compare import Compared, compare, made, untestable
+from tta_bench.analysis.describe import Describer
+from tta_bench.analysis.effects import effects, response, sweeps
 from tta_bench.analysis.load import Pair, Study
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.summary import summary_of
-from tta_bench.analysis.tables import HEADINGS, REFUSED, caption, comparisons, readable_rows, write_tables
+from tta_bench.analysis.remasking import remasking
+from tta_bench.analysis.section import Section, readable
+from tta_bench.analysis.selection import selection
+from tta_bench.analysis.signals import uncertainty
+from tta_bench.analysis.summary import SUMMARY_METHODS, summary_of
+from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, readable_rows, write_tables
 
 
 @dataclass(frozen=True)
@@ -23,41 +34,91 @@ class Report:
     """A written report.
 
     Attributes:
-        summary: the frame behind every table.
+        summary: the frame behind the table.
+        sections: the tables beside it.
         note: what a reader must know to read the table.
         answer: the finding in a sentence per task.
         page: report.html.
         files: everything written.
         n_refused: comparisons that were asked for and not made.
+        untestable: why nothing can be said at all; empty where something can.
     """
 
     summary: pd.DataFrame
+    sections: tuple[Section, ...]
     note: str
     answer: tuple[str, ...]
     page: Path
     files: tuple[Path, ...]
     n_refused: int
+    untestable: str
 
 
 def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
-    """Analyse a study and write summary.{csv,md,tex}, figures/ and report.html into ``folder``."""
+    """Analyse a study and write summary.{csv,md,tex}, tables/, figures/, claims.json and report.html into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     found = compare(study)
     summary = summary_of(found, study, plan)
+    compared = made(found)
+    sections = sections_of(compared, study, plan)
     note = caption(summary, plan)
-    files = write_tables(summary, folder, note=note)
-    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()])}
-    compared = [(one.pair, one.problems) for one in made(found)]
-    traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in representative(compared)}
-    traces = {name: trace for name, trace in traces.items() if len(trace)}
-    if traces:
-        drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
+    files = write_tables(summary, folder, note=note) + write_sections(sections, folder / "tables")
+    drawn = drawings(summary, compared, study)
     for name, figure in drawn.items():
         files += figures.save(figure, folder / "figures", name)
     answer = tuple(sentences(summary))
+    numbers = claims([Section("summary", study.name, summary, SUMMARY_METHODS), *sections], study, plan)
+    files.append(folder / "claims.json")
+    files[-1].write_bytes(orjson.dumps(numbers, option=orjson.OPT_APPEND_NEWLINE))
     page = folder / "report.html"
-    page.write_text(render(study, summary, note, answer, [folder / "figures" / f"{name}.svg" for name in drawn]))
-    return Report(summary, note, answer, page, (*files, page), int(summary["verdict"].isin(REFUSED).sum()))
+    page.write_text(render(study, summary, sections, note, answer, [folder / "figures" / f"{name}.svg" for name in drawn]))
+    refused = int(summary["verdict"].isin(REFUSED).sum())
+    return Report(summary, sections, note, answer, page, (*files, page), refused, untestable(compared))
+
+
+def sections_of(compared: Sequence[Compared], study: Study, plan: TestPlan) -> tuple[Section, ...]:
+    """The tables beside the summary, those left out for which the study has no data."""
+    describe = Describer([run for pair in study.pairs for run in (pair.baseline, pair.candidate)])
+    found = (
+        at_equal_passes(compared, study, describe, plan),
+        whole_curves(compared, study, describe, plan),
+        pareto(compared, study, describe, plan),
+        across_tasks(compared, plan),
+        effects(compared, study, plan),
+        selection(compared, describe, plan),
+        uncertainty(compared, study, describe, plan),
+        remasking(compared, study, describe, plan),
+    )
+    return tuple(section for section in found if section)
+
+
+def write_sections(sections: Sequence[Section], folder: Path) -> list[Path]:
+    """A CSV file for each; files of sections that there are no more are removed."""
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{section.name}.csv" for section in sections]
+    for old in set(folder.glob("*.csv")) - set(paths):
+        old.unlink()
+    for section, path in zip(sections, paths, strict=True):
+        section.frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    return paths
+
+
+def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study) -> dict[str, Figure]:
+    """The figures, by name."""
+    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()])}
+    pairs = [(one.pair, one.problems) for one in compared]
+    traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in representative(pairs)}
+    traces = {name: trace for name, trace in traces.items() if len(trace)}
+    if traces:
+        drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
+    maps = {
+        f"{sweep.task}: {sweep.sampler}": response(sweep, *list(sweep.levels)[:2])
+        for sweep in sweeps(compared, study)
+        if len(sweep.levels) > 1
+    }
+    if maps:
+        drawn["exploratory_response"] = figures.response_maps(maps)
+    return drawn
 
 
 def representative(compared: Sequence[tuple[Pair, Sequence[str]]]) -> list[tuple[Pair, Sequence[str]]]:
@@ -112,16 +173,24 @@ def of_verdict(task: str, verdict: str, rows: pd.DataFrame) -> str:
     return f"{task}: {heading}: {', '.join(named)}."
 
 
-def render(study: Study, summary: pd.DataFrame, note: str, answer: tuple[str, ...], pictures: list[Path]) -> str:
+def render(
+    study: Study,
+    summary: pd.DataFrame,
+    sections: Sequence[Section],
+    note: str,
+    answer: tuple[str, ...],
+    pictures: list[Path],
+) -> str:
     """report.html; pictures are embedded as SVG and every text is escaped."""
     environment = Environment(loader=PackageLoader("tta_bench.analysis", "."), autoescape=True, undefined=StrictUndefined)
     runs = {run.run_id: run for pair in study.pairs for run in (pair.baseline, pair.candidate)}
     return environment.get_template("report.html.j2").render(
         name=study.name,
-        headings=HEADINGS,
+        headings=headings(summary),
         rows=readable_rows(summary),
         note=note,
         answer=answer,
+        sections=[(section, *readable(section)) for section in sections],
         excluded=study.excluded,
         pictures={p.stem.replace("_", " "): p.read_text().partition("<svg")[2] for p in pictures},
         runs={run_id: json.dumps(run.config, indent=1) for run_id, run in runs.items()},

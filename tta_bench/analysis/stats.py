@@ -239,6 +239,19 @@ def in_chunks(n_resamples: int, width: int) -> Iterator[int]:
         yield min(most, n_resamples - done)
 
 
+def resampled_counts(n: int, n_resamples: int, rng: Rng, clusters: ArrayLike | None = None) -> Iterator[Floats]:
+    """How often each of n problems is drawn in each resample, in arrays (R, n) of a bounded size.
+
+    With clusters, (n,) labels, these are drawn, with all of their problems.
+    """
+    generator = np.random.default_rng(rng)
+    labels = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    c = int(labels.max()) + 1
+    for rows in in_chunks(n_resamples, n):
+        drawn = generator.integers(0, c, size=(rows, c)) + c * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * c).reshape(rows, c).astype(float)[:, labels]
+
+
 @dataclass(frozen=True)
 class SignFlips:
     """p-values (m,) of m comparisons, two-sided.
@@ -474,12 +487,15 @@ def check_margin(margin: float) -> None:
         raise ValueError(f"margin={margin}: must be above 0, the smallest difference that matters")
 
 
-def mean_over_tasks(values: Sequence[ArrayLike], confidence: float = 0.95) -> Estimate:
+def mean_over_tasks(
+    values: Sequence[ArrayLike], confidence: float = 0.95, clusters: Sequence[ArrayLike | None] | None = None
+) -> Estimate:
     """The mean of the tasks' means, each task weighing the same however many problems it has.
 
     Args:
         values: for each of T tasks the scores or differences of its problems, (n,) or (n, r).
         confidence: coverage of the interval.
+        clusters: for each task the labels (n,) of problems that are not independent, None where all are.
 
     Returns:
         SE = sqrt(sum of SE^2) / T; t interval with Welch and Satterthwaite's degrees of freedom. It tells of new problems of
@@ -488,14 +504,16 @@ def mean_over_tasks(values: Sequence[ArrayLike], confidence: float = 0.95) -> Es
     if not values:
         raise ValueError("values=[]: give at least one task")
     means = [problem_means(task) for task in values]
+    labels = [None] * len(means) if clusters is None else list(clusters)
     mean = float(np.mean([task.mean() for task in means]))
-    if min(map(len, means)) == 1:
-        return Estimate(mean, np.nan, np.nan, "a task with a single problem: no interval can be estimated")
-    variances = np.array([standard_error(task) ** 2 for task in means])
+    units = np.array([len(x) if c is None else len(np.unique(np.asarray(c))) for x, c in zip(means, labels, strict=True)])
+    if units.min() == 1:
+        return Estimate(mean, np.nan, np.nan, "a task with a single problem or cluster: no interval can be estimated")
+    variances = np.array([standard_error(x, c) ** 2 for x, c in zip(means, labels, strict=True)])
     total = variances.sum()
     if total == 0:
         return Estimate(mean, mean, mean, "no spread within any task")
-    freedom = total**2 / (variances**2 / np.array([len(task) - 1 for task in means])).sum()
+    freedom = total**2 / (variances**2 / (units - 1)).sum()
     half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(total) / len(means))
     return Estimate(mean, mean - half, mean + half)
 

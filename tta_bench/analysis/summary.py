@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from tta_bench.analysis import stats
-from tta_bench.analysis.compare import Compared, Refused, compare, made, side_by_side
+from tta_bench.analysis.budgets import at_equal_passes
+from tta_bench.analysis.compare import Compared, Refused, compare, made
+from tta_bench.analysis.describe import Describer
 from tta_bench.analysis.gate import complete
 from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.posterior import posterior_of_difference
 from tta_bench.analysis.proportions import difference_interval, proportion_interval
-from tta_bench.analysis.stats import Floats
+from tta_bench.analysis.section import Section, tested
 
 COLUMNS = (
     "task", "model", "sampler", "settings", "n_problems", "replicates", "score", "score_ci_low", "score_ci_high",
@@ -25,7 +27,38 @@ COLUMNS = (
     "score_wilson_low", "score_wilson_high", "delta_tango_low", "delta_tango_high", "delta_bca_low", "delta_bca_high",
     "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass",
     "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high",
+    "equal_passes_delta", "equal_passes_delta_low", "equal_passes_delta_high", "equal_passes_p_adjusted",
+    "equal_passes_verdict", "equal_passes_baseline",
 )  # fmt: skip
+EQUAL_PASSES = ("delta_low", "delta_high", "p_adjusted", "verdict", "baseline")
+SUMMARY_METHODS = {
+    "score": "mean over problems, t interval",
+    "delta": "mean paired difference over problems, t interval",
+    "p_value": "two-sided sign-flip permutation test",
+    "p_adjusted": "sign-flip permutation test adjusted by max-T over all comparisons",
+    "p_holm": "sign-flip permutation test adjusted by Holm over all comparisons",
+    "p_mcnemar": "exact McNemar test",
+    "p_equivalence": "two one-sided t tests against the margin",
+    "mde": "minimum detectable effect at 80 % power (Miller 2024), not adjusted",
+    "forward_passes": "model evaluations per answer, mean over problems",
+    "baseline_passes": "of the baseline on the same problems, mean",
+    "seconds_per_problem": "wall-clock time, mean over problems",
+    "seconds_ratio": "geometric mean of candidate / baseline over problems, t interval of the log ratio",
+    "tokens_per_pass": "positions filled per forward pass",
+    "posterior_better": "posterior probability that the difference is above the margin (Dirichlet prior)",
+    "posterior_equivalent": "posterior probability that the difference is within the margin (Dirichlet prior)",
+    "posterior_worse": "posterior probability that the difference is below the margin (Dirichlet prior)",
+    "score_wilson_low": "Wilson score interval, lower end",
+    "score_wilson_high": "Wilson score interval, upper end",
+    "delta_tango_low": "Tango score interval for paired proportions, lower end",
+    "delta_tango_high": "Tango score interval for paired proportions, upper end",
+    "delta_bca_low": "BCa bootstrap interval, lower end",
+    "delta_bca_high": "BCa bootstrap interval, upper end",
+    "equal_passes_delta": "mean paired difference from the baseline at the candidate's own forward passes, t interval",
+    "equal_passes_p_adjusted": "sign-flip permutation test adjusted by max-T over all comparisons at equal passes",
+}
+"""How the numbers of the summary were found."""
+
 TIMING_COLUMNS = ("seconds_per_problem", "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high")
 """Columns that differ from one execution to the next; all others are reproduced byte for byte."""
 
@@ -63,7 +96,17 @@ def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     ordered = [row for task in tasks for row in rows if row["task"] == task]
     frame = pd.DataFrame(ordered, columns=list(COLUMNS))
-    return frame.assign(note=frame["note"].fillna(""))
+    return with_equal_passes(frame.assign(note=frame["note"].fillna("")), at_equal_passes(made(found), study, describe, plan))
+
+
+def with_equal_passes(summary: pd.DataFrame, section: Section | None) -> pd.DataFrame:
+    """The summary with each candidate's difference from the baseline at the candidate's own forward passes."""
+    if section is None:
+        return summary
+    told = section.frame.set_index(["baseline_run_id", "run_id"])
+    keys = pd.MultiIndex.from_frame(summary[["baseline_run_id", "run_id"]])
+    columns = {f"equal_passes_{name}": told[name].reindex(keys).to_numpy() for name in ("delta", *EQUAL_PASSES)}
+    return summary.assign(**columns)
 
 
 def _of_baseline(run: Run, study: Study) -> tuple[str, ...]:
@@ -76,23 +119,22 @@ def _of_baseline(run: Run, study: Study) -> tuple[str, ...]:
 
 def judge(found: Sequence[Compared], plan: TestPlan) -> list[dict[str, Any]]:
     """The columns that tell of each comparison, tested as one family."""
-    differences = [one.differences for one in found]
-    matrix, clusters = side_by_side(found, differences)
-    tested = stats.sign_flips(matrix, clusters=clusters, n_resamples=plan.n_resamples, rng=plan.seed)
-    by_holm = stats.holm(tested.p_value)
+    p = tested([one.differences for one in found], plan)
+    by_holm = stats.holm(p.p_value)
     return [
         {
-            **_compared(one, d, float(tested.p_value[i]), float(tested.p_adjusted[i]), plan),
-            **_checked(one, d, plan),
+            **_compared(one, float(p.p_value[i]), float(p.p_adjusted[i]), plan),
+            **_checked(one, plan),
             **_timed(one, plan),
             "p_holm": float(by_holm[i]),
         }
-        for i, (one, d) in enumerate(zip(found, differences, strict=True))
+        for i, one in enumerate(found)
     ]
 
 
-def _compared(one: Compared, d: Floats, p_value: float, p_adjusted: float, plan: TestPlan) -> dict[str, Any]:
+def _compared(one: Compared, p_value: float, p_adjusted: float, plan: TestPlan) -> dict[str, Any]:
     """Difference, interval, test and verdict."""
+    d = one.differences.d
     told = stats.compared(d, p_adjusted, margin=plan.margin, alpha=plan.alpha, clusters=one.clusters)
     return {
         "delta": told.delta,
@@ -111,8 +153,9 @@ def _compared(one: Compared, d: Floats, p_value: float, p_adjusted: float, plan:
     }
 
 
-def _checked(one: Compared, d: Floats, plan: TestPlan) -> dict[str, Any]:
+def _checked(one: Compared, plan: TestPlan) -> dict[str, Any]:
     """The same by other methods: bootstrap, and what suits problems that are right or wrong."""
+    d = one.differences.d
     bca = stats.bca_interval(
         d, 1 - plan.alpha, clusters=one.clusters, n_resamples=plan.n_bootstrap, rng=np.random.default_rng(plan.seed)
     )
@@ -174,29 +217,3 @@ def _row(run: Run, problems: Sequence[str], study: Study, describe: Describer, p
         wilson = proportion_interval(means, 1 - plan.alpha)
         row |= {"score_wilson_low": wilson.ci_low, "score_wilson_high": wilson.ci_high}
     return row
-
-
-class Describer:
-    """Says, of a run, its steps and whatever else differs among the runs of its sampler."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        seen: dict[tuple[str, str], set[str]] = {}
-        for run in runs:
-            for key, value in settings_of(run).items():
-                seen.setdefault((run.sampler, key), set()).add(repr(value))
-        self.varying = {name for name, values in seen.items() if len(values) > 1}
-
-    def __call__(self, run: Run) -> str:
-        found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying}
-        shown = {"steps": run.config["steps"], **found}
-        return " ".join(f"{key}={value}".replace(", ", ",") for key, value in shown.items() if (key, value) != ("steps", None))
-
-
-def settings_of(run: Run) -> dict[str, Any]:
-    """The settings of a run that may tell it from another of the same task, flat."""
-    general = (
-        "steps", "gen_length", "block_length", "cfg_scale", "eos_policy", "constraint", "split", "seed", "device", "dtype",
-    )  # fmt: skip
-    sampler = {k: v for k, v in run.config["sampler"].items() if k not in ("name", "target")}
-    task = {f"{run.task}.{k}": v for k, v in run.config["task"].items() if k not in ("name", "target", "version")}
-    return {"model": run.config["model"]["name"]} | {k: run.config[k] for k in general if k in run.config} | task | sampler

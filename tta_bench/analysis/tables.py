@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape as escape_markup
@@ -15,6 +16,9 @@ from tta_bench.analysis.plan import TestPlan
 
 HEADINGS = ("task", "sampler", "settings", "score % [CI]", "delta [CI]", "p (adj.)", "verdict", "passes")
 """Of the tables meant for reading; summary.csv has every column."""
+
+EQUAL = "equal passes"
+"""One more heading where costs differ: the difference from the baseline at the candidate's own forward passes."""
 
 WIDTH = 112
 """Columns of a terminal that the table needs to have a line for each row."""
@@ -33,7 +37,28 @@ MARK = " †"
 
 def readable_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
     """One tuple of texts, in the order of ``HEADINGS``, per row of the summary; scores in per cent, delta in points."""
-    return [_readable({str(key): value for key, value in row.items()}) for row in summary.to_dict("records")]
+    unequal = len(unequal_costs(summary)) > 0
+    rows = [{str(key): value for key, value in row.items()} for row in summary.to_dict("records")]
+    return [_readable(row) + ((_at_equal_passes(row),) if unequal else ()) for row in rows]
+
+
+def headings(summary: pd.DataFrame) -> tuple[str, ...]:
+    """Of ``readable_rows``."""
+    return (*HEADINGS, EQUAL) if len(unequal_costs(summary)) else HEADINGS
+
+
+def unequal_costs(summary: pd.DataFrame) -> pd.DataFrame:
+    """The comparisons whose sides differ in forward passes."""
+    compared = comparisons(summary)
+    return compared[compared["forward_passes"] != compared["baseline_passes"]]
+
+
+def _at_equal_passes(row: dict[str, Any]) -> str:
+    delta = row["equal_passes_delta"]
+    if math.isnan(delta):
+        return ""
+    far = "*" if str(row["equal_passes_baseline"]).startswith("nearest") else ""
+    return f"{100 * delta:+.1f}{far} {row['equal_passes_verdict']}"
 
 
 def _readable(row: dict[str, Any]) -> tuple[str, ...]:
@@ -92,9 +117,16 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     """Sentences on what makes the numbers weaker than they look."""
     compared = comparisons(summary)
     found = []
-    base = summary["forward_passes"].where(summary["verdict"] == "").ffill()[compared.index]
-    unequal = int((compared["forward_passes"] != base).sum())
-    found.append(f"Costs differ in {unequal} comparison(s)." if unequal else "Costs match in every comparison.")
+    unequal = unequal_costs(summary)
+    if len(unequal):
+        far = int(unequal["equal_passes_baseline"].astype(str).str.startswith("nearest").sum())
+        found.append(
+            f"Costs differ in {len(unequal)} comparison(s). Equal passes: against the baseline at the candidate's own passes, "
+            "between measured budgets interpolated in log2(passes)"
+            + (f"; * {far} at the nearest budget, as the baseline was not measured that far." if far else ".")
+        )
+    else:
+        found.append("Costs match in every comparison.")
     again = int(compared["run_id"].duplicated().sum())
     if again:
         found.append(
@@ -104,7 +136,10 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     if same:
         found.append(f"Warning: in {same} comparison(s) all differences are the same, mostly 0: no interval can be estimated.")
     if summary.loc[summary["score"].notna(), "n_problems"].min() < 100:
-        found.append("Warning: with fewer than 100 problems t intervals are rough; trust the permutation p-values more.")
+        found.append(
+            "Warning: with fewer than 100 problems t intervals are rough; trust the permutation p-values more"
+            + small_n(compared)
+        )
     extreme = int(summary["score"].isin([0.0, 1.0]).sum())
     if extreme:
         found.append(f"Warning: {extreme} score(s) are 0 or 100 %, where the t interval has no width.")
@@ -113,6 +148,17 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     refused = summary[summary["verdict"].isin(REFUSED) & (summary["caveat"] != "")]
     found += [f"NOT COMPARED: {why}." for why in dict.fromkeys(refused["caveat"])]
     return found
+
+
+def small_n(compared: pd.DataFrame) -> str:
+    """How far score intervals for proportions, where there are any, lie from the t intervals."""
+    ends = [
+        (compared[f"delta_ci_{end}"] - compared[f"delta_tango_{end}"]).abs().max() for end in ("low", "high")
+    ]  # NaN where scores are not 0 or 1
+    worst = float(np.nanmax(ends)) if not np.isnan(ends).all() else math.nan
+    if math.isnan(worst):
+        return "."
+    return f", or the score intervals in summary.csv (delta_tango), from which they differ by up to {100 * worst:.1f} points."
 
 
 def comparisons(summary: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +171,7 @@ def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: st
     # Escaped: names and messages in brackets are no markup.
     table = Table(title=escape_markup(title), caption=escape_markup(note), box=None, pad_edge=False)
     table.title_justify = table.caption_justify = "left"
-    for heading in HEADINGS:
+    for heading in headings(summary):
         narrow = heading == "settings" or console.width < WIDTH
         table.add_column(heading, justify="right" if heading == "passes" else "left", no_wrap=not narrow, overflow="fold")
     previous = None
@@ -149,7 +195,8 @@ def write_tables(summary: pd.DataFrame, folder: Path, *, note: str) -> list[Path
 
 def markdown(summary: pd.DataFrame, note: str) -> str:
     """A Markdown table with its note."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    names = headings(summary)
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in readable_rows(summary)]
     return "\n".join(lines) + f"\n\n{note}\n"
 
@@ -162,12 +209,13 @@ def latex(summary: pd.DataFrame, note: str) -> str:
         if previous and previous[0] != row[0]:
             body.append(r"\midrule")
         body.append(" & ".join(escape(cell) for cell in row) + r" \\")
-    head = " & ".join(escape(heading) for heading in HEADINGS) + r" \\"
+    names = headings(summary)
+    head = " & ".join(escape(heading) for heading in names) + r" \\"
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering\small",
-            r"\begin{tabular}{lllllllr}",
+            rf"\begin{{tabular}}{{lllllllr{'l' * (len(names) - len(HEADINGS))}}}",
             r"\toprule",
             head,
             r"\midrule",

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tta_bench.analysis.describe import Describer
 from tta_bench.analysis.load import Run
-from tta_bench.analysis.summary import Describer
 from tta_bench.commands.find import problem_scores, read_run, run_folders, score_text, status, understood
 from tta_bench.commands.say import say
 from tta_bench.runner.disk import StoreError

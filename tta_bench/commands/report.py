@@ -15,18 +15,34 @@ from tta_bench.analysis.tables import print_table
 from tta_bench.commands.say import say
 from tta_bench.runner.disk import storing
 
-INCOMPLETE = 1
+INCOMPLETE, UNTESTABLE = 1, 2
 
 
-def print_report(study: Study, folder: Path, tests: TestPlan, console: Console) -> int:
-    """Report on ``study`` into ``folder``; the exit code is 1 if a comparison that was asked for could not be made."""
+def print_report(study: Study, folder: Path, tests: TestPlan, console: Console, *, generated: bool = False) -> int:
+    """Report on ``study`` into ``folder``.
+
+    Args:
+        study: runs that are compared.
+        folder: of the report.
+        tests: as fixed.
+        console: to print on.
+        generated: whether answers were what was asked for, and the report is but the end of it.
+
+    Returns:
+        The exit code: 2 if a report was asked for and nothing can be said of any comparison, 1 if one could not be made, else 0.
+    """
     with storing(folder):
         written = write_report(study, folder, tests)
     console.print()
     print_table(written.summary, console, title=study.name, note=written.note)
     for sentence in study.excluded:
         say(console, f"note: {sentence}", "yellow")
-    say(console, f"\nreport   {written.page}\ntables   {folder}/summary.csv, .md, .tex\nfigures  {folder}/figures/")
+    more = ", ".join(section.name for section in written.sections)
+    say(console, f"\nreport   {written.page}\ntables   {folder}/summary.csv, .md, .tex; tables/: {more or 'none'}")
+    say(console, f"numbers  {folder}/claims.json\nfigures  {folder}/figures/")
+    if written.untestable:
+        print(f"tta-bench: {written.untestable}", file=sys.stderr)
+        return 0 if generated else UNTESTABLE
     if not written.n_refused:
         return 0
     what_to_do = remedy(set(written.summary["verdict"]))

@@ -157,7 +157,7 @@ def perform(
             _HERE.reset(token)
     afterwards()
     # Not from the file: another command may have been given the same report folder meanwhile.
-    return print_report(study_of(study, folder, asked.allow), folder, asked.tests, console)
+    return print_report(study_of(study, folder, asked.allow), folder, asked.tests, console, generated=True)
 
 
 def do_comparison(comparison: Comparison, console: Console, *, last_round: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,8 @@ def decode_batch(
     ]
     trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
     if sampler.vote is None and any(item.traced for item in batch):
-        trace = with_tokens(trace, token_frame(batch, generation, pads, task, loaded.tokenizer))
+        golds = gold_answers(batch, [record["text"] for record in records], task, loaded.tokenizer)
+        trace = with_tokens(trace, token_frame(batch, generation, pads, golds))
     return records, trace
 
 
@@ -159,20 +160,32 @@ def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1)
     return frame[frame["committed_ratio"].notna()]
 
 
-def token_frame(batch: Sequence[Item], generation: Generation, pads: Sequence[int], task: Task, tokenizer: Any) -> pd.DataFrame:
-    """One row per traced record and step, with lists over the tokens on its canvas: ``TOKEN`` + names of ``token_statistics``.
+def gold_answers(batch: Sequence[Item], texts: Sequence[str], task: Task, tokenizer: Any) -> dict[int, np.ndarray]:
+    """For the rows of traced items, the right token at each position of the sequence, ``UNJUDGED`` where it is not known.
 
-    ``position`` is counted without padding, and ``gold`` is the right token, ``UNJUDGED`` where it is not known.
+    Right is the answer nearest to ``texts``; tasks that have no ``gold`` judge no tokens.
     """
-    rows = [i for i, item in enumerate(batch) if item.traced]
-    gold_of = getattr(task, "gold", lambda _: None)
-    gold = {i: np.array(gold_ids(batch[i].problem, batch[i].prompt, gold_of(batch[i].problem), tokenizer)) for i in rows}
-    found: list[dict[str, Any]] = []
+    gold = getattr(task, "gold", None)
+    return {
+        row: np.array(gold_ids(item.problem, item.prompt, gold(item.problem, text) if gold else None, tokenizer))
+        for row, (item, text) in enumerate(zip(batch, texts, strict=True))
+        if item.traced
+    }
+
+
+def token_frame(
+    batch: Sequence[Item], generation: Generation, pads: Sequence[int], golds: Mapping[int, np.ndarray]
+) -> pd.DataFrame:
+    """One row per row in ``golds`` and step, with lists over the tokens on its canvas, named ``TOKEN`` + statistic.
+
+    The statistics are those of ``token_statistics``, ``position`` counted without padding, and ``gold``, the right token there.
+    """
+    rows, found = list(golds), []
     for step, info in enumerate(generation.steps):
-        for i, values in zip(rows, token_statistics(info, rows), strict=True):
-            position = values["position"] - pads[i]
-            told = values | {"position": position, "gold": gold[i][position]}
-            found.append({"key": batch[i].key, "step": step} | {TOKEN + name: value for name, value in told.items()})
+        for row, values in zip(rows, token_statistics(info, rows), strict=True):
+            position = values["position"] - pads[row]
+            told = values | {"position": position, "gold": golds[row][position]}
+            found.append({"key": batch[row].key, "step": step} | {TOKEN + name: value for name, value in told.items()})
     return pd.DataFrame(found)
 
 

@@ -41,7 +41,7 @@ class Arithmetic(GeneratedTask):
     def score(self, problem: Problem, text: str) -> float:
         return float(text == problem.target)
 
-    def gold(self, problem: Problem) -> str | None:
+    def gold(self, problem: Problem, text: str) -> str | None:
         """The sum."""
         return problem.target
 

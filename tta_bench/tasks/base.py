@@ -82,10 +82,10 @@ class Task(Protocol):
         """What ``text`` answers: two texts with equal answers are one answer in a vote. Uses the prompt, never the target."""
         ...
 
-    def gold(self, problem: Problem) -> str | None:
-        """The answer that single tokens are judged by, in the form of the target; None where there are several such answers.
+    def gold(self, problem: Problem, text: str) -> str | None:
+        """The right answer nearest to ``text``, by which its tokens are judged, in the form of the target; None judges none.
 
-        It is looked at after decoding, for measurements only.
+        It is asked for after decoding, for measurements only.
         """
         ...
 
@@ -104,8 +104,8 @@ class GeneratedTask:
         """The text itself."""
         return text
 
-    def gold(self, problem: Problem) -> str | None:
-        """None."""
+    def gold(self, problem: Problem, text: str) -> str | None:
+        """None: single tokens are not judged."""
         return None
 
     def stream(self, split: str, seed: int = 0) -> Iterator[Problem]:

@@ -54,9 +54,9 @@ class JsonRecord(GeneratedTask):
         same = isinstance(answer, dict) and answer == record
         return float(same and all(type(answer[k]) is type(v) for k, v in dict(record).items()))  # type: ignore[call-overload]
 
-    def gold(self, problem: Problem) -> str | None:
-        """The members in the order of the prompt, without spaces."""
-        return problem.target
+    def gold(self, problem: Problem, text: str) -> str | None:
+        """What is right is its own measure; else the members in the order of the prompt, without spaces."""
+        return text if self.score(problem, text) == 1 else problem.target
 
     def violations(self, problem: Problem, text: str) -> list[float]:
         """1 at the character where the text stops being JSON; 1 at the last where the JSON is no object."""

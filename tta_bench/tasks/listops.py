@@ -49,8 +49,8 @@ class ListOps(GeneratedTask):
             return float(sorted(text) == sorted(letters) and text != letters)
         return float(text == problem.target)
 
-    def gold(self, problem: Problem) -> str | None:
-        """None for ``shuffle``, which has many right answers."""
+    def gold(self, problem: Problem, text: str) -> str | None:
+        """None for ``shuffle``, where which of two equal letters is wrong is anybody's guess."""
         return None if problem.facts["operation"] == "shuffle" else problem.target
 
     def violations(self, problem: Problem, text: str) -> list[float]:

@@ -1,0 +1,286 @@
+"""The tables of equal compute: each candidate at its own forward passes, whole curves, and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tta_bench.analysis import equal_compute
+from tta_bench.analysis.compare import Compared
+from tta_bench.analysis.describe import Describer, named, without_steps
+from tta_bench.analysis.equal_compute import Curve
+from tta_bench.analysis.gate import complete, differences
+from tta_bench.analysis.load import Pair, Run, Study
+from tta_bench.analysis.plan import TestPlan
+from tta_bench.analysis.section import Differences, Section, difference_columns, difference_methods, run_ids, tested
+from tta_bench.runner.difference import flat
+
+FEW_PROBLEMS = 2
+"""Fewer in common, and nothing is compared."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Runs of one sampler that differ in their budget only, on the problems that all of them have.
+
+    Attributes:
+        runs: by ascending forward passes, one for each number of passes.
+        problems: that all have.
+        replicates: that count.
+    """
+
+    runs: tuple[Run, ...]
+    problems: tuple[str, ...]
+    replicates: int | None
+
+    def on(self, problems: Sequence[str]) -> Curve:
+        """The curve on some of the problems."""
+        passes = [run.values("forward_passes", problems, self.replicates).mean() for run in self.runs]
+        scores = [run.values("score", problems, self.replicates).mean(axis=1) for run in self.runs]
+        return Curve(np.array(passes), np.stack(scores, axis=1))
+
+
+def budget_free(run: Run) -> str:
+    """A run's configuration but for what sets its budget: the steps, or, of a sampler that counts none, its parameters."""
+    config = {key: value for key, value in run.config.items() if key not in ("schema", "steps")}
+    if run.config["steps"] is None:
+        config["sampler"] = {"name": run.sampler}
+    return repr(sorted(flat(config).items(), key=lambda item: item[0]))
+
+
+def one_budget(members: Sequence[Run]) -> bool:
+    """Whether runs differ in one setting at most, which then is their budget."""
+    settings = [flat({key: value for key, value in run.config.items() if key != "schema"}) for run in members]
+    keys = {key for found in settings for key in found}
+    return sum(len({repr(found.get(key)) for found in settings}) > 1 for key in keys) <= 1
+
+
+def family(members: Sequence[Run], study: Study) -> Family:
+    """The family of runs of which the first may be compared with all others; those with which it may not are left out.
+
+    Of several with the same forward passes the first stays.
+    """
+    first, done = members[0], {run.run_id: complete(run, study.replicates) for run in members}
+    common = sorted(done[first.run_id])
+    fitting: dict[float, Run] = {}
+    for run in members:
+        shared = tuple(name for name in common if name in done[run.run_id])
+        if len(shared) < FEW_PROBLEMS:
+            continue
+        if run is not first and not study.allow.differences and differences(Pair(first, run), shared):
+            continue
+        passes = float(run.values("forward_passes", shared, study.replicates).mean())
+        if not any(np.isclose(passes, known) for known in fitting):
+            fitting[passes], common = run, list(shared)
+    runs = [fitting[passes] for passes in sorted(fitting)]
+    # Means over other problems may differ in their order.
+    ordered = sorted(runs, key=lambda run: float(run.values("forward_passes", common, study.replicates).mean()))
+    return Family(tuple(ordered), tuple(common), study.replicates)
+
+
+def families(runs: Sequence[Run], study: Study) -> dict[str, Family]:
+    """The families that runs form, by ``budget_free``."""
+    members: dict[str, list[Run]] = {}
+    for run in {run.run_id: run for run in runs}.values():
+        members.setdefault(budget_free(run), []).append(run)
+    # Where several parameters were swept, no line through the runs is a curve: the first stands alone.
+    return {key: family(group if one_budget(group) else group[:1], study) for key, group in members.items()}
+
+
+def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
+    """Each candidate against its baseline at the candidate's forward passes, on the baseline's measured curve."""
+    curves = families([one.pair.baseline for one in found], study)
+    rows: list[dict[str, Any]] = []
+    columns: list[Differences] = []
+    for one in found:
+        base = curves[budget_free(one.pair.baseline)]
+        problems = common(base.problems, one.problems)
+        if len(problems) < FEW_PROBLEMS:
+            continue
+        run = one.pair.candidate
+        passes = float(run.values("forward_passes", problems, study.replicates).mean())
+        curve = base.on(problems)
+        matched, how = curve.at(passes)
+        scores = run.values("score", problems, study.replicates).mean(axis=1)
+        columns.append(Differences(run.task, problems, scores - matched, run.clusters(problems)))
+        rows.append(
+            {
+                **named(run, describe),
+                "n_problems": len(problems),
+                "forward_passes": passes,
+                "score": scores.mean(),
+                "baseline_score": matched.mean(),
+                "baseline": how,
+                "baseline_budgets": " ".join(f"{x:g}" for x in curve.passes),
+                "run_id": run.run_id,
+                "baseline_run_id": one.pair.baseline.run_id,
+                "baseline_runs": run_ids([run.run_id for run in base.runs]),
+            }
+        )
+    if not rows:
+        return None
+    return Section(
+        "equal_passes",
+        "At equal forward passes",
+        judged(rows, columns, plan),
+        {
+            "score": "mean over problems",
+            "forward_passes": "mean over problems",
+            "baseline_score": "baseline at the candidate's forward passes, as column baseline says: measured, interpolated "
+            "linearly in log2(passes) problem by problem, or the nearest measured",
+            **difference_methods(plan),
+        },
+        "The baseline is interpolated between the budgets that were measured, which takes its curve to be straight there.",
+    )
+
+
+def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
+    """For each candidate that was run at several budgets: its height over the baseline's curve, and both samplers' AUP."""
+    bases = families([one.pair.baseline for one in found], study)
+    ours = families([one.pair.candidate for one in found], study)
+    pairs = {budget_free(one.pair.candidate): budget_free(one.pair.baseline) for one in found}
+    rows: list[dict[str, Any]] = []
+    columns: list[Differences] = []
+    for key, mine in ours.items():
+        base = bases[pairs[key]]
+        problems = common(base.problems, mine.problems)
+        if min(len(mine.runs), len(base.runs)) < 2 or len(problems) < FEW_PROBLEMS:
+            continue
+        one, other = mine.on(problems), base.on(problems)
+        if one.passes[0] >= other.passes[-1] or other.passes[0] >= one.passes[-1]:
+            continue
+        heights, (low, high) = equal_compute.height_between(other, one)
+        run = mine.runs[-1]
+        columns.append(Differences(run.task, problems, heights, run.clusters(problems)))
+        rows.append(
+            {
+                **named(run, describe),
+                "settings": without_steps(describe(run)) if run.config["steps"] else "",
+                "n_problems": len(problems),
+                "budgets": " ".join(f"{x:g}" for x in one.passes),
+                "baseline_budgets": " ".join(f"{x:g}" for x in other.passes),
+                "passes_from": low,
+                "passes_to": high,
+                **parallelism(mine, base, problems, plan),
+                "run_id": run_ids([run.run_id for run in mine.runs]),
+                "baseline_runs": run_ids([run.run_id for run in base.runs]),
+            }
+        )
+    if not rows:
+        return None
+    level = f"{100 * (1 - plan.alpha):g} % percentile interval of a bootstrap over problems"
+    return Section(
+        "curves",
+        "Whole curves",
+        judged(rows, columns, plan, "height"),
+        {
+            "passes_from": "smallest budget that both were measured at or between",
+            "passes_to": "largest such budget",
+            "aup": f"accuracy under parallelism (Qian et al. 2026), {level}",
+            "baseline_aup": f"accuracy under parallelism, {level}",
+            "aup_difference": f"candidate minus baseline in the same resamples, {level}",
+            **difference_methods(plan, "height"),
+        },
+        "Height: the area between the curves of score over log2(forward passes), divided by its width.",
+    )
+
+
+def parallelism(mine: Family, base: Family, problems: Sequence[str], plan: TestPlan) -> dict[str, float]:
+    """AUP of both samplers and their difference; nothing where it was not recorded how many positions were filled."""
+    tokens = base.runs[0].values("filled", problems, base.replicates).mean(axis=1)
+    if np.isnan(tokens).any():
+        return {}
+    sides = {}
+    for name, side in (("aup", mine), ("baseline_aup", base)):
+        passes = [run.values("forward_passes", problems, side.replicates).mean(axis=1) for run in side.runs]
+        sides[name] = np.stack(passes, axis=1), side.on(problems).scores
+    clusters = base.runs[0].clusters(problems)
+    found = equal_compute.parallelism_estimates(
+        sides, tokens, clusters=clusters, confidence=1 - plan.alpha, n_resamples=plan.n_bootstrap, rng=plan.seed
+    )
+    columns: dict[str, float] = {}
+    for name, (estimate, _) in found.items():
+        columns |= {name: estimate.value, f"{name}_low": estimate.ci_low, f"{name}_high": estimate.ci_high}
+    (one, drawn), (other, others) = found["aup"], found["baseline_aup"]
+    low, high = np.quantile(drawn - others, [plan.alpha / 2, 1 - plan.alpha / 2])
+    return columns | {
+        "aup_difference": one.value - other.value,
+        "aup_difference_low": float(low),
+        "aup_difference_high": float(high),
+    }
+
+
+def pareto(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
+    """For each task, which runs no other beats in both passes and score, and how sure that is."""
+    rows: list[dict[str, Any]] = []
+    for group in same_conditions(found):
+        runs = list({run.run_id: run for one in group for run in (one.pair.baseline, one.pair.candidate)}.values())
+        problems = group[0].problems
+        for one in group[1:]:
+            problems = common(problems, one.problems)
+        if len(problems) < FEW_PROBLEMS or len(runs) < 2:
+            continue
+        passes, scores = (
+            np.stack([run.values(column, problems, study.replicates).mean(axis=1) for run in runs], axis=1)
+            for column in ("forward_passes", "score")
+        )
+        shown = equal_compute.on_front(passes.mean(axis=0), scores.mean(axis=0))
+        sure = equal_compute.front_probability(
+            passes, scores, clusters=runs[0].clusters(problems), n_resamples=plan.n_bootstrap, rng=plan.seed
+        )
+        rows += [
+            {
+                **named(run, describe),
+                "n_problems": len(problems),
+                "forward_passes": passes[:, i].mean(),
+                "score": scores[:, i].mean(),
+                "on_front": bool(shown[i]),
+                "front_probability": sure[i],
+                "run_id": run.run_id,
+            }
+            for i, run in sorted(enumerate(runs), key=lambda item: passes[:, item[0]].mean())
+        ]
+    if not rows:
+        return None
+    return Section(
+        "pareto",
+        "Pareto front of score and forward passes",
+        pd.DataFrame(rows),
+        {
+            "forward_passes": "mean over problems",
+            "score": "mean over problems",
+            "front_probability": "share of bootstrap resamples of the problems in which the run is on the front",
+        },
+        "On the front: no other run costs as little and scores as much, and is better in one of them.",
+    )
+
+
+def same_conditions(found: Sequence[Compared]) -> list[list[Compared]]:
+    """Comparisons whose runs differ in sampler and budget only, together."""
+    groups: dict[str, list[Compared]] = {}
+    for one in found:
+        config = {k: v for k, v in one.pair.baseline.config.items() if k not in ("schema", "steps", "sampler", "constraint")}
+        groups.setdefault(repr(sorted(flat(config).items(), key=lambda item: item[0])), []).append(one)
+    return list(groups.values())
+
+
+def common(some: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """What is in both, in the order of the first."""
+    known = set(others)
+    return tuple(name for name in some if name in known)
+
+
+def judged(
+    rows: Sequence[dict[str, Any]], columns: Sequence[Differences], plan: TestPlan, prefix: str = "delta"
+) -> pd.DataFrame:
+    """Rows with the test of their differences, adjusted for their number; ``prefix`` names the columns."""
+    found = tested(columns, plan)
+    told = [
+        difference_columns(one, float(found.p_value[i]), float(found.p_adjusted[i]), plan, prefix)
+        for i, one in enumerate(columns)
+    ]
+    return pd.DataFrame([row | more for row, more in zip(rows, told, strict=True)])

@@ -1,0 +1,44 @@
+"""What tells a run from the others, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tta_bench.analysis.load import Run
+
+
+class Describer:
+    """Says, of a run, its steps and whatever else differs among the runs of its sampler."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        seen: dict[tuple[str, str], set[str]] = {}
+        for run in runs:
+            for key, value in settings_of(run).items():
+                seen.setdefault((run.sampler, key), set()).add(repr(value))
+        self.varying = {name for name, values in seen.items() if len(values) > 1}
+
+    def __call__(self, run: Run) -> str:
+        found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying}
+        shown = {"steps": run.config["steps"], **found}
+        return " ".join(f"{key}={value}".replace(", ", ",") for key, value in shown.items() if (key, value) != ("steps", None))
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """The settings of a run that may tell it from another of the same task, flat."""
+    general = (
+        "steps", "gen_length", "block_length", "cfg_scale", "eos_policy", "constraint", "split", "seed", "device", "dtype",
+    )  # fmt: skip
+    sampler = {k: v for k, v in run.config["sampler"].items() if k not in ("name", "target")}
+    task = {f"{run.task}.{k}": v for k, v in run.config["task"].items() if k not in ("name", "target", "version")}
+    return {"model": run.config["model"]["name"]} | {k: run.config[k] for k in general if k in run.config} | task | sampler
+
+
+def without_steps(settings: str) -> str:
+    """Settings but for the steps."""
+    return " ".join(part for part in settings.split() if not part.startswith("steps="))
+
+
+def named(run: Run, describe: Describer) -> dict[str, Any]:
+    """The columns that say which run a row is about."""
+    return {"task": run.task, "sampler": run.sampler, "settings": describe(run)}
