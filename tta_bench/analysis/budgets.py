@@ -17,6 +17,7 @@ from tta_bench.analysis.gate import complete, differences
 from tta_bench.analysis.load import Pair, Run, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.section import Differences, Section, difference_columns, difference_methods, run_ids, tested
+from tta_bench.analysis.stats import Floats
 from tta_bench.runner.difference import flat
 
 FEW_PROBLEMS = 2
@@ -37,11 +38,14 @@ class Family:
     problems: tuple[str, ...]
     replicates: int | None
 
+    def passes(self, problems: Sequence[str]) -> Floats:
+        """Forward passes (n, m) of some of the problems at each budget."""
+        return np.stack([run.values("forward_passes", problems, self.replicates).mean(axis=1) for run in self.runs], axis=1)
+
     def on(self, problems: Sequence[str]) -> Curve:
         """The curve on some of the problems."""
-        passes = [run.values("forward_passes", problems, self.replicates).mean() for run in self.runs]
         scores = [run.values("score", problems, self.replicates).mean(axis=1) for run in self.runs]
-        return Curve(np.array(passes), np.stack(scores, axis=1))
+        return Curve(self.passes(problems).mean(axis=0), np.stack(scores, axis=1))
 
 
 def budget_free(run: Run) -> str:
@@ -145,29 +149,24 @@ def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, p
     pairs = {budget_free(one.pair.candidate): budget_free(one.pair.baseline) for one in found}
     rows: list[dict[str, Any]] = []
     columns: list[Differences] = []
-    for key, mine in ours.items():
-        base = bases[pairs[key]]
-        problems = common(base.problems, mine.problems)
-        if min(len(mine.runs), len(base.runs)) < 2 or len(problems) < FEW_PROBLEMS:
-            continue
-        one, other = mine.on(problems), base.on(problems)
-        if one.passes[0] >= other.passes[-1] or other.passes[0] >= one.passes[-1]:
-            continue
-        heights, (low, high) = equal_compute.height_between(other, one)
-        run = mine.runs[-1]
-        columns.append(Differences(run.task, problems, heights, run.clusters(problems)))
+    matches = [match for key, mine in ours.items() if (match := matched(mine, bases[pairs[key]]))]
+    parallel = parallelism(matches, plan)
+    for match, told in zip(matches, parallel, strict=True):
+        run, mine, base = match.mine.runs[-1], match.mine.on(match.problems), match.base.on(match.problems)
+        heights, (low, high) = equal_compute.height_between(base, mine)
+        columns.append(Differences(run.task, match.problems, heights, run.clusters(match.problems)))
         rows.append(
             {
                 **named(run, describe),
                 "settings": without_steps(describe(run)) if run.config["steps"] else "",
-                "n_problems": len(problems),
-                "budgets": " ".join(f"{x:g}" for x in one.passes),
-                "baseline_budgets": " ".join(f"{x:g}" for x in other.passes),
+                "n_problems": len(match.problems),
+                "budgets": " ".join(f"{x:g}" for x in mine.passes),
+                "baseline_budgets": " ".join(f"{x:g}" for x in base.passes),
                 "passes_from": low,
                 "passes_to": high,
-                **parallelism(mine, base, problems, plan),
-                "run_id": run_ids([run.run_id for run in mine.runs]),
-                "baseline_runs": run_ids([run.run_id for run in base.runs]),
+                **told,
+                "run_id": run_ids([run.run_id for run in match.mine.runs]),
+                "baseline_runs": run_ids([run.run_id for run in match.base.runs]),
             }
         )
     if not rows:
@@ -189,29 +188,63 @@ def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, p
     )
 
 
-def parallelism(mine: Family, base: Family, problems: Sequence[str], plan: TestPlan) -> dict[str, float]:
-    """AUP of both samplers and their difference; nothing where it was not recorded how many positions were filled."""
-    tokens = base.runs[0].values("filled", problems, base.replicates).mean(axis=1)
-    if np.isnan(tokens).any():
-        return {}
-    sides = {}
-    for name, side in (("aup", mine), ("baseline_aup", base)):
-        passes = [run.values("forward_passes", problems, side.replicates).mean(axis=1) for run in side.runs]
-        sides[name] = np.stack(passes, axis=1), side.on(problems).scores
-    clusters = base.runs[0].clusters(problems)
-    found = equal_compute.parallelism_estimates(
-        sides, tokens, clusters=clusters, confidence=1 - plan.alpha, n_resamples=plan.n_bootstrap, rng=plan.seed
-    )
-    columns: dict[str, float] = {}
-    for name, (estimate, _) in found.items():
-        columns |= {name: estimate.value, f"{name}_low": estimate.ci_low, f"{name}_high": estimate.ci_high}
-    (one, drawn), (other, others) = found["aup"], found["baseline_aup"]
-    low, high = np.quantile(drawn - others, [plan.alpha / 2, 1 - plan.alpha / 2])
-    return columns | {
-        "aup_difference": one.value - other.value,
-        "aup_difference_low": float(low),
-        "aup_difference_high": float(high),
-    }
+@dataclass(frozen=True)
+class Match:
+    """Two families whose curves have a range in common, and the problems that both have."""
+
+    mine: Family
+    base: Family
+    problems: tuple[str, ...]
+
+
+def matched(mine: Family, base: Family) -> Match | None:
+    """None where one has a single budget, or the curves no range or no problems in common."""
+    problems = common(base.problems, mine.problems)
+    if min(len(mine.runs), len(base.runs)) < 2 or len(problems) < FEW_PROBLEMS:
+        return None
+    one, other = mine.on(problems).passes, base.on(problems).passes
+    return Match(mine, base, problems) if max(one[0], other[0]) < min(one[-1], other[-1]) else None
+
+
+def parallelism(matches: Sequence[Match], plan: TestPlan) -> list[dict[str, float]]:
+    """For each match, AUP of both samplers and their difference; nothing where it was not recorded how much was filled.
+
+    The best accuracy, against which losses are penalised, is that of all samplers that are compared with one baseline.
+    """
+    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for i, match in enumerate(matches):
+        groups.setdefault((id(match.base), match.problems), []).append(i)
+    found: list[dict[str, float]] = [{} for _ in matches]
+    for (_, problems), places in groups.items():
+        base = matches[places[0]].base
+        tokens = base.runs[0].values("filled", problems, base.replicates).mean(axis=1)
+        if np.isnan(tokens).any():
+            continue
+        sides = {str(i): matches[i].mine for i in places} | {"baseline": base}
+        estimates = equal_compute.parallelism_estimates(
+            {name: (side.passes(problems), side.on(problems).scores) for name, side in sides.items()},
+            tokens,
+            clusters=base.runs[0].clusters(problems),
+            confidence=1 - plan.alpha,
+            n_resamples=plan.n_bootstrap,
+            rng=plan.seed,
+        )
+        other, others = estimates["baseline"]
+        for i in places:
+            one, drawn = estimates[str(i)]
+            low, high = np.quantile(drawn - others, [plan.alpha / 2, 1 - plan.alpha / 2])
+            found[i] = {
+                "aup": one.value,
+                "aup_low": one.ci_low,
+                "aup_high": one.ci_high,
+                "baseline_aup": other.value,
+                "baseline_aup_low": other.ci_low,
+                "baseline_aup_high": other.ci_high,
+                "aup_difference": one.value - other.value,
+                "aup_difference_low": float(low),
+                "aup_difference_high": float(high),
+            }
+    return found
 
 
 def pareto(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:

@@ -21,8 +21,11 @@ CLAIMS_VERSION = 1
 RUN_COLUMNS = ("run_id", "baseline_run_id", "baseline_runs", "control", "dev_runs")
 """Columns of a section that name runs."""
 
+TOLD = ("n_problems", "replicates")
+"""Columns that every claim of their row repeats."""
+
 COUNTS = (
-    "n_problems", "n_problems_dev", "n_items", "n_matched", "n_candidates", "n_tested", "n_clusters", "replicates", "on_front",
+    "n_problems_dev", "n_items", "n_matched", "n_candidates", "n_tested", "n_clusters", "on_front",
     "n_remasked", "wins", "losses", "both_right", "only_baseline", "only_candidate", "neither",
 )  # fmt: skip
 """Columns that count, or tell yes from no, and need no method to be named."""
@@ -82,7 +85,6 @@ def of_section(section: Section, replicates: int | None) -> Iterator[dict[str, A
             if value is None or math.isnan(value):
                 continue
             low, high = (row.get(f"{column}_{end}", row.get(f"{column}_ci_{end}", math.nan)) for end in ("low", "high"))
-            told = row.get("replicates", replicates)
             yield {
                 "table": section.name,
                 "row": place,
@@ -97,10 +99,10 @@ def of_section(section: Section, replicates: int | None) -> Iterator[dict[str, A
 
 
 def measured_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns of numbers, but for the ends of intervals."""
+    """The columns of numbers, but for the ends of intervals and what every claim tells."""
     names = [str(name) for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
     ends = {f"{name}{kind}_{end}" for name in names for kind in ("", "_ci") for end in ("low", "high")}
-    return [name for name in names if name not in ends]
+    return [name for name in names if name not in ends and name not in TOLD]
 
 
 def plain(value: Any) -> Any:

@@ -26,8 +26,8 @@ Rng = int | np.random.Generator
 RESAMPLES = 9999
 ROUNDING = 1e-12
 """Statistics closer than this are ties, so that rounding cannot make a pattern seem more extreme than itself."""
-CELLS = 20_000_000
-"""Numbers held at a time while resampling, in all 160 MB."""
+CELLS = 10_000_000
+"""Numbers held at a time while resampling, 80 MB of them."""
 
 
 @dataclass(frozen=True)
@@ -186,50 +186,59 @@ def bca_interval(
     n_resamples: int = RESAMPLES,
     rng: Rng = 0,
 ) -> Estimate:
-    """Mean over problems with its bias-corrected and accelerated bootstrap interval.
+    """``bca_intervals`` of one set of values (n,) or (n, r)."""
+    x = problem_means(values)[:, None]
+    return bca_intervals(x, confidence, clusters=clusters, n_resamples=n_resamples, rng=rng)[0]
+
+
+def bca_intervals(
+    values: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    clusters: ArrayLike | None = None,
+    n_resamples: int = RESAMPLES,
+    rng: Rng = 0,
+) -> list[Estimate]:
+    """Means over problems with their bias-corrected and accelerated bootstrap intervals, all from the same resamples.
 
     Args:
-        values: (n,) or (n, r).
+        values: (n, m).
         confidence: coverage.
         clusters: (n,) labels; whole clusters are resampled.
         n_resamples: of the bootstrap.
         rng: seed or generator of the resamples.
 
     Returns:
-        An estimate without an interval, and a note on why, where every problem (or cluster) says the same.
+        m estimates; without an interval, and with a note on why, where every problem (or cluster) says the same.
 
     Reference:
         Efron, "Better bootstrap confidence intervals", JASA 82, 1987. For a mean, the jackknife has a closed form.
     """
-    x = problem_means(values)
-    mean = float(x.mean())
-    sums = x if clusters is None else cluster_sums(x, clusters)
-    sizes = np.ones(len(x)) if clusters is None else cluster_sums(np.ones(len(x)), clusters)
-    left_out = (x.sum() - sums) / np.maximum(len(x) - sizes, 1) if len(sums) > 1 else np.array([mean])
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 2 or not x.size or not np.isfinite(x).all():
+        raise ValueError(f"values have shape {x.shape}: give (problems, m), at least one, all finite")
+    labels = np.arange(len(x)) if clusters is None else clusters
+    sums, sizes = cluster_sums(x, labels), cluster_sums(np.ones(len(x)), labels)
+    if len(sums) == 1:
+        return [Estimate(float(mean), np.nan, np.nan, "a single unit: no interval can be estimated") for mean in x.mean(axis=0)]
+    left_out = (x.sum(axis=0) - sums) / (len(x) - sizes)[:, None]
+    counts = resampled_counts(len(sums), n_resamples, rng)
+    means = np.concatenate([(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in counts])
+    return [bca(float(x[:, i].mean()), means[:, i], left_out[:, i], confidence) for i in range(x.shape[1])]
+
+
+def bca(value: float, drawn: Floats, left_out: Floats, confidence: float) -> Estimate:
+    """An estimate with its BCa interval, from its values in resamples (R,) and with each unit left out (C,)."""
     spread = left_out.mean() - left_out
     if not (np.abs(spread) > ROUNDING).any():
-        return Estimate(mean, np.nan, np.nan, "all values are the same: no interval can be estimated")
-    means = bootstrap_means(sums, sizes, n_resamples, rng)
-    below = ((means < mean - ROUNDING).sum() + (means <= mean + ROUNDING).sum()) / (2 * len(means))
-    bias = stats.norm.ppf(np.clip(below, 1 / (2 * len(means)), 1 - 1 / (2 * len(means))))
+        return Estimate(value, np.nan, np.nan, "all values are the same: no interval can be estimated")
+    n = len(drawn)
+    below = ((drawn < value - ROUNDING).sum() + (drawn <= value + ROUNDING).sum()) / (2 * n)
+    bias = stats.norm.ppf(np.clip(below, 1 / (2 * n), 1 - 1 / (2 * n)))
     acceleration = (spread**3).sum() / (6 * (spread**2).sum() ** 1.5)
     z = bias + stats.norm.ppf([0.5 - confidence / 2, 0.5 + confidence / 2])
-    low, high = np.quantile(means, stats.norm.cdf(bias + z / (1 - acceleration * z)))
-    return Estimate(mean, float(low), float(high))
-
-
-def bootstrap_means(sums: Floats, sizes: Floats, n_resamples: int, rng: Rng) -> Floats:
-    """Means (R,) of resampled units (C,), each with its sum and its number of problems."""
-    generator = np.random.default_rng(rng)
-    units, counts = np.unique(np.column_stack((sums, sizes)), axis=0, return_counts=True)
-    if len(units) <= 100:  # units that are alike are drawn by their number, all at once
-        drawn = generator.multinomial(len(sums), counts / len(sums), size=n_resamples).astype(float)
-        return drawn @ units[:, 0] / (drawn @ units[:, 1])
-    means = []
-    for rows in in_chunks(n_resamples, len(sums)):
-        index = generator.integers(0, len(sums), size=(rows, len(sums)))
-        means.append(sums[index].sum(axis=1) / sizes[index].sum(axis=1))
-    return np.concatenate(means)
+    low, high = np.quantile(drawn, stats.norm.cdf(bias + z / (1 - acceleration * z)))
+    return Estimate(value, float(low), float(high))
 
 
 def in_chunks(n_resamples: int, width: int) -> Iterator[int]:
@@ -344,6 +353,7 @@ def all_signs(n: int) -> Iterator[Floats]:
 def random_signs(n: int, count: int, rng: Rng, chunk: int = 1000) -> Iterator[Floats]:
     """``count`` random patterns of n signs, in arrays of at most ``chunk`` rows."""
     generator = np.random.default_rng(rng)
+    chunk = max(1, min(chunk, CELLS // max(n, 1)))
     for done in range(0, count, chunk):
         bits = generator.integers(0, 2, size=(min(chunk, count - done), n), dtype=np.int8)
         yield (1 - 2 * bits).astype(np.float64)

@@ -17,7 +17,7 @@ from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.posterior import posterior_of_difference
 from tta_bench.analysis.proportions import difference_interval, proportion_interval
-from tta_bench.analysis.section import Section, tested
+from tta_bench.analysis.section import Differences, Section, tested
 
 COLUMNS = (
     "task", "model", "sampler", "settings", "n_problems", "replicates", "score", "score_ci_low", "score_ci_high",
@@ -121,15 +121,32 @@ def judge(found: Sequence[Compared], plan: TestPlan) -> list[dict[str, Any]]:
     """The columns that tell of each comparison, tested as one family."""
     p = tested([one.differences for one in found], plan)
     by_holm = stats.holm(p.p_value)
+    bootstrapped = bootstraps([one.differences for one in found], plan)
     return [
         {
             **_compared(one, float(p.p_value[i]), float(p.p_adjusted[i]), plan),
             **_checked(one, plan),
             **_timed(one, plan),
             "p_holm": float(by_holm[i]),
+            "delta_bca_low": bootstrapped[i].ci_low,
+            "delta_bca_high": bootstrapped[i].ci_high,
         }
         for i, one in enumerate(found)
     ]
+
+
+def bootstraps(columns: Sequence[Differences], plan: TestPlan) -> list[stats.Estimate]:
+    """BCa bootstrap intervals; comparisons of the same problems share their resamples."""
+    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for i, one in enumerate(columns):
+        groups.setdefault((one.task, tuple(one.problems)), []).append(i)
+    found: dict[int, stats.Estimate] = {}
+    for places in groups.values():
+        d = np.stack([columns[i].d for i in places], axis=1)
+        clusters = columns[places[0]].clusters
+        made = stats.bca_intervals(d, 1 - plan.alpha, clusters=clusters, n_resamples=plan.n_bootstrap, rng=plan.seed)
+        found |= dict(zip(places, made, strict=True))
+    return [found[i] for i in range(len(columns))]
 
 
 def _compared(one: Compared, p_value: float, p_adjusted: float, plan: TestPlan) -> dict[str, Any]:
@@ -154,12 +171,9 @@ def _compared(one: Compared, p_value: float, p_adjusted: float, plan: TestPlan) 
 
 
 def _checked(one: Compared, plan: TestPlan) -> dict[str, Any]:
-    """The same by other methods: bootstrap, and what suits problems that are right or wrong."""
+    """The same by other methods: the posterior if asked for, and what suits problems that are right or wrong."""
     d = one.differences.d
-    bca = stats.bca_interval(
-        d, 1 - plan.alpha, clusters=one.clusters, n_resamples=plan.n_bootstrap, rng=np.random.default_rng(plan.seed)
-    )
-    columns: dict[str, Any] = {"delta_bca_low": bca.ci_low, "delta_bca_high": bca.ci_high}
+    columns: dict[str, Any] = {}
     if plan.bayes:
         posterior = posterior_of_difference(d, margin=plan.margin, confidence=1 - plan.alpha, rng=plan.seed)
         columns |= {f"posterior_{name}": getattr(posterior, name) for name in ("better", "equivalent", "worse")}

@@ -29,7 +29,8 @@ def print_report(study: Study, folder: Path, tests: TestPlan, console: Console, 
         generated: whether answers were what was asked for, and the report is but the end of it.
 
     Returns:
-        The exit code: 2 if a report was asked for and nothing can be said of any comparison, 1 if one could not be made, else 0.
+        The exit code: 2 if a report was asked for and nothing can be said of any comparison, 1 if one could not be made,
+        else 0.
     """
     with storing(folder):
         written = write_report(study, folder, tests)

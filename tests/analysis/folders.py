@@ -1,0 +1,74 @@
+"""Output folders with runs in them, written as a run writes them, without a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import yaml
+
+ENVIRONMENT = {
+    "tta_bench": "0.1.0", "code": "0.1.0+0", "sampler_code": "s", "task_code": "t", "git": None, "python": "3.11",
+    "packages": {"torch": "2", "transformers": "5", "tokenizers": "0", "numpy": "2"}, "platform": "x", "device": "cpu",
+    "hardware": "AVX2", "dtype": "float32", "threads": 2,
+}  # fmt: skip
+
+
+def write_run(
+    output: Path,
+    sampler: dict[str, Any],
+    scores: np.ndarray,
+    *,
+    steps: int = 8,
+    passes: np.ndarray | None = None,
+    split: str = "test",
+    task: str = "toy",
+    first: int = 0,
+    text: str = "",
+    clusters: list[str | None] | None = None,
+) -> str:
+    """Write a run with ``scores`` (n, r), NaN where there is an error instead; returns its id.
+
+    Args:
+        output: the output folder.
+        sampler: its ``sampler`` node, with a name.
+        scores: (n, r).
+        steps: of the configuration.
+        passes: (n, r) forward passes; None takes the steps.
+        split: of the problems.
+        task: its name.
+        first: number of the first problem.
+        text: of every answer.
+        clusters: (n,) labels.
+    """
+    config = {
+        "schema": 1, "engine": 1, "model": {"name": "m", "fingerprint": "f"}, 
+        "task": {"name": task, "version": "1", "target": "t"},
+        "sampler": {"target": f"presets.{sampler['name']}"} | sampler, "split": split, "steps": steps, "gen_length": None,
+        "block_length": None, "cfg_scale": 0.0, "eos_policy": "allow", "constraint": "none", "seed": 0, "device": "cpu",
+        "dtype": "float32",
+    }  # fmt: skip
+    rest = "-".join(f"{value}" for key, value in sampler.items() if key != "name")
+    run_id = f"{task}-{sampler['name']}-{split}-{steps}-{rest}"
+    folder = output / "runs" / run_id
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "manifest.json").write_text(json.dumps({"schema": 2, "status": "done", "environments": [ENVIRONMENT]}))
+    error = {"stage": "generate", "type": "ModelOutputError", "message": "NaN", "traceback": ""}
+    with (folder / "records.jsonl").open("wb") as stream:
+        for i, row in enumerate(scores):
+            for replicate, score in enumerate(row):
+                name = f"{split}-{first + i:06d}"
+                record = {
+                    "schema": 2, "key": f"{name}/{replicate}", "problem": name, "replicate": replicate,
+                    "data": f"{first + i:016x}",
+                    "prompt": f"{first + i:016x}", "cluster": clusters[i] if clusters else None, "text": text, "tokens": [],
+                    "filled": 16, "forward_passes": steps if passes is None else int(passes[i, replicate]), "nfe": steps,
+                    "seconds": 0.01, "score": None if np.isnan(score) else float(score),
+                    "error": error if np.isnan(score) else None,
+                }  # fmt: skip
+                stream.write(orjson.dumps(record) + b"\n")
+    return run_id
