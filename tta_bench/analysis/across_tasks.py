@@ -41,6 +41,8 @@ def across_tasks(found: Sequence[Compared], plan: TestPlan) -> Section | None:
         settings = {"steps": run.config["steps"]} | {k: v for k, v in run.config["sampler"].items() if k in varying}
         rows.append(
             {
+                "model": run.config["model"]["name"],
+                "split": run.config.get("split"),
                 "sampler": run.sampler,
                 "settings": " ".join(f"{key}={value}" for key, value in settings.items() if value is not None),
                 "tasks": " ".join(one.pair.candidate.task for one in group),

@@ -20,6 +20,8 @@ from tta_bench.analysis.section import Differences, Section, difference_columns,
 from tta_bench.analysis.stats import Floats
 from tta_bench.runner.difference import flat
 
+UNLIKE = "the two keep different numbers of budgets: comparing their AUP says little"
+
 FEW_PROBLEMS = 2
 """Fewer in common, and nothing is compared."""
 
@@ -63,46 +65,56 @@ def one_budget(members: Sequence[Run]) -> bool:
     return sum(len({repr(found.get(key)) for found in settings}) > 1 for key in keys) <= 1
 
 
-def family(members: Sequence[Run], study: Study) -> Family:
-    """The family of runs of which the first may be compared with all others; those with which it may not are left out.
+def family(first: Run, others: Sequence[Run], study: Study) -> Family:
+    """A run and those of its family that may be compared with it, of several with the same forward passes the first.
 
-    Of several with the same forward passes the first stays.
+    A run that lacks problems is left out, unless these are allowed to be missing; then all are cut to the common ones.
     """
-    first, done = members[0], {run.run_id: complete(run, study.replicates) for run in members}
-    common = sorted(done[first.run_id])
-    fitting: dict[float, Run] = {}
-    for run in members:
-        shared = tuple(name for name in common if name in done[run.run_id])
-        if len(shared) < FEW_PROBLEMS:
+    common = set(complete(first, study.replicates))
+    runs = [first]
+    for run in others:
+        done = complete(run, study.replicates)
+        if not (common <= done or study.allow.missing) or len(common & done) < FEW_PROBLEMS:
             continue
-        if run is not first and not study.allow.differences and differences(Pair(first, run), shared):
+        if not study.allow.differences and differences(Pair(first, run), tuple(sorted(common & done))):
             continue
-        passes = float(run.values("forward_passes", shared, study.replicates).mean())
-        if not any(np.isclose(passes, known) for known in fitting):
-            fitting[passes], common = run, list(shared)
-    runs = [fitting[passes] for passes in sorted(fitting)]
-    # Means over other problems may differ in their order.
-    ordered = sorted(runs, key=lambda run: float(run.values("forward_passes", common, study.replicates).mean()))
-    return Family(tuple(ordered), tuple(common), study.replicates)
+        common &= done
+        runs.append(run)
+    problems = tuple(sorted(common))
+    passes = [float(run.values("forward_passes", problems, study.replicates).mean()) for run in runs] if problems else [0.0]
+    different: dict[float, Run] = {}
+    for cost, run in zip(passes, runs, strict=False):
+        if not any(np.isclose(cost, known) for known in different):
+            different[cost] = run
+    return Family(tuple(different[cost] for cost in sorted(different)), problems, study.replicates)
 
 
 def families(runs: Sequence[Run], study: Study) -> dict[str, Family]:
-    """The families that runs form, by ``budget_free``."""
-    members: dict[str, list[Run]] = {}
-    for run in {run.run_id: run for run in runs}.values():
-        members.setdefault(budget_free(run), []).append(run)
-    # Where several parameters were swept, no line through the runs is a curve: the first stands alone.
-    return {key: family(group if one_budget(group) else group[:1], study) for key, group in members.items()}
+    """For each run, by its id, the family that it belongs to: those that ``budget_free`` does not tell from it."""
+    groups: dict[str, dict[str, Run]] = {}
+    for run in runs:
+        groups.setdefault(budget_free(run), {})[run.run_id] = run
+    found = {}
+    for members in groups.values():
+        # Where several parameters were swept, no line through the runs is a curve: each stands alone.
+        curve = one_budget(list(members.values()))
+        for run in members.values():
+            others = [other for other in members.values() if other is not run] if curve else []
+            found[run.run_id] = family(run, others, study)
+    return found
 
 
 def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
-    """Each candidate against its baseline at the candidate's forward passes, on the baseline's measured curve."""
+    """Each candidate against its baseline at the candidate's forward passes, on the baseline's measured curve.
+
+    Beyond the budgets that were measured, the difference from the nearest is told, without a test.
+    """
     curves = families([one.pair.baseline for one in found], study)
     rows: list[dict[str, Any]] = []
     columns: list[Differences] = []
     for one in found:
-        base = curves[budget_free(one.pair.baseline)]
-        problems = common(base.problems, one.problems)
+        base = curves[one.pair.baseline.run_id]
+        problems = common(one.problems, base.problems)
         if len(problems) < FEW_PROBLEMS:
             continue
         run = one.pair.candidate
@@ -127,31 +139,43 @@ def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer
         )
     if not rows:
         return None
+    near = [i for i, row in enumerate(rows) if not str(row["baseline"]).startswith("nearest")]
+    told = dict(zip(near, judged_columns([columns[i] for i in near], plan), strict=True)) if near else {}
+    frame = pd.DataFrame([row | told.get(i, untested(columns[i])) | {"note": row["baseline"]} for i, row in enumerate(rows)])
     return Section(
         "equal_passes",
         "At equal forward passes",
-        judged(rows, columns, plan),
+        frame,
         {
             "score": "mean over problems",
             "forward_passes": "mean over problems",
             "baseline_score": "baseline at the candidate's forward passes, as column baseline says: measured, interpolated "
             "linearly in log2(passes) problem by problem, or the nearest measured",
-            **difference_methods(plan),
+            **difference_methods(plan, adjusted="max-T over the rows of this table that are tested"),
         },
-        "The baseline is interpolated between the budgets that were measured, which takes its curve to be straight there.",
+        "The baseline is interpolated between the budgets that were measured, which takes its curve to be straight there, and "
+        "the mean forward passes to be known. Beyond them the nearest is shown, and nothing is tested.",
     )
+
+
+def untested(one: Differences) -> dict[str, Any]:
+    """The columns of a comparison that is told and not tested."""
+    return {"delta": float(one.d.mean()), "p_value": np.nan, "p_adjusted": np.nan, "verdict": ""}
 
 
 def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
     """For each candidate that was run at several budgets: its height over the baseline's curve, and both samplers' AUP."""
     bases = families([one.pair.baseline for one in found], study)
     ours = families([one.pair.candidate for one in found], study)
-    pairs = {budget_free(one.pair.candidate): budget_free(one.pair.baseline) for one in found}
     rows: list[dict[str, Any]] = []
     columns: list[Differences] = []
-    matches = [match for key, mine in ours.items() if (match := matched(mine, bases[pairs[key]]))]
-    parallel = parallelism(matches, plan)
-    for match, told in zip(matches, parallel, strict=True):
+    matches: dict[tuple[str, ...], Match] = {}
+    for one in found:
+        match = matched(ours[one.pair.candidate.run_id], bases[one.pair.baseline.run_id])
+        if match:  # every member of a family finds the same
+            matches.setdefault(match.key, match)
+    parallel = parallelism(list(matches.values()), plan)
+    for match, told in zip(matches.values(), parallel, strict=True):
         run, mine, base = match.mine.runs[-1], match.mine.on(match.problems), match.base.on(match.problems)
         heights, (low, high) = equal_compute.height_between(base, mine)
         columns.append(Differences(run.task, match.problems, heights, run.clusters(match.problems)))
@@ -175,16 +199,20 @@ def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, p
     return Section(
         "curves",
         "Whole curves",
-        judged(rows, columns, plan, "height"),
+        pd.DataFrame([row | more for row, more in zip(rows, judged_columns(columns, plan, "height"), strict=True)]),
         {
             "passes_from": "smallest budget that both were measured at or between",
             "passes_to": "largest such budget",
             "aup": f"accuracy under parallelism (Qian et al. 2026), {level}",
             "baseline_aup": f"accuracy under parallelism, {level}",
             "aup_difference": f"candidate minus baseline in the same resamples, {level}",
+            "aup_budgets": "budgets that count for AUP: no more than 5 points below the one with the most passes",
+            "baseline_aup_budgets": "the same of the baseline",
             **difference_methods(plan, "height"),
         },
-        "Height: the area between the curves of score over log2(forward passes), divided by its width.",
+        "Height: the area between the curves of score over log2(forward passes), divided by its width. AUP as published leaves "
+        "out budgets that lose more than 5 points, so that it jumps where one falls out, and can rank two samplers against "
+        "their heights; its best accuracy is that of the samplers compared with one baseline.",
     )
 
 
@@ -196,6 +224,11 @@ class Match:
     base: Family
     problems: tuple[str, ...]
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Names the runs."""
+        return tuple(run.run_id for side in (self.mine, self.base) for run in side.runs)
+
 
 def matched(mine: Family, base: Family) -> Match | None:
     """None where one has a single budget, or the curves no range or no problems in common."""
@@ -206,15 +239,15 @@ def matched(mine: Family, base: Family) -> Match | None:
     return Match(mine, base, problems) if max(one[0], other[0]) < min(one[-1], other[-1]) else None
 
 
-def parallelism(matches: Sequence[Match], plan: TestPlan) -> list[dict[str, float]]:
+def parallelism(matches: Sequence[Match], plan: TestPlan) -> list[dict[str, Any]]:
     """For each match, AUP of both samplers and their difference; nothing where it was not recorded how much was filled.
 
     The best accuracy, against which losses are penalised, is that of all samplers that are compared with one baseline.
     """
-    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for i, match in enumerate(matches):
-        groups.setdefault((id(match.base), match.problems), []).append(i)
-    found: list[dict[str, float]] = [{} for _ in matches]
+        groups.setdefault((tuple(run.run_id for run in match.base.runs), match.problems), []).append(i)
+    found: list[dict[str, Any]] = [{} for _ in matches]
     for (_, problems), places in groups.items():
         base = matches[places[0]].base
         tokens = base.runs[0].values("filled", problems, base.replicates).mean(axis=1)
@@ -233,6 +266,7 @@ def parallelism(matches: Sequence[Match], plan: TestPlan) -> list[dict[str, floa
         for i in places:
             one, drawn = estimates[str(i)]
             low, high = np.quantile(drawn - others, [plan.alpha / 2, 1 - plan.alpha / 2])
+            mine_kept, base_kept = (kept_budgets(side, problems) for side in (matches[i].mine, base))
             found[i] = {
                 "aup": one.value,
                 "aup_low": one.ci_low,
@@ -243,8 +277,17 @@ def parallelism(matches: Sequence[Match], plan: TestPlan) -> list[dict[str, floa
                 "aup_difference": one.value - other.value,
                 "aup_difference_low": float(low),
                 "aup_difference_high": float(high),
+                "aup_budgets": mine_kept,
+                "baseline_aup_budgets": base_kept,
+                "aup_note": "" if mine_kept == base_kept else UNLIKE,
             }
     return found
+
+
+def kept_budgets(side: Family, problems: Sequence[str]) -> int:
+    """How many budgets count for AUP: those that lose no more than 5 points against the one with the most passes."""
+    accuracy = side.on(problems).scores.mean(axis=0)
+    return int((100 * accuracy >= 100 * accuracy[-1] - equal_compute.SLACK).sum())
 
 
 def pareto(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
@@ -307,13 +350,10 @@ def common(some: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in some if name in known)
 
 
-def judged(
-    rows: Sequence[dict[str, Any]], columns: Sequence[Differences], plan: TestPlan, prefix: str = "delta"
-) -> pd.DataFrame:
-    """Rows with the test of their differences, adjusted for their number; ``prefix`` names the columns."""
+def judged_columns(columns: Sequence[Differences], plan: TestPlan, prefix: str = "delta") -> list[dict[str, Any]]:
+    """For each comparison the columns with its test, adjusted for their number; ``prefix`` names them."""
     found = tested(columns, plan)
-    told = [
+    return [
         difference_columns(one, float(found.p_value[i]), float(found.p_adjusted[i]), plan, prefix)
         for i, one in enumerate(columns)
     ]
-    return pd.DataFrame([row | more for row, more in zip(rows, told, strict=True)])

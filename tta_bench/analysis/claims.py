@@ -26,7 +26,7 @@ TOLD = ("n_problems", "replicates")
 
 COUNTS = (
     "n_problems_dev", "n_items", "n_matched", "n_candidates", "n_tested", "n_clusters", "on_front",
-    "n_remasked", "wins", "losses", "both_right", "only_baseline", "only_candidate", "neither",
+    "n_remasked", "n_resamples", "wins", "losses", "both_right", "only_baseline", "only_candidate", "neither",
 )  # fmt: skip
 """Columns that count, or tell yes from no, and need no method to be named."""
 
@@ -94,6 +94,7 @@ def of_section(section: Section, replicates: int | None) -> Iterator[dict[str, A
                 "n": plain(row.get("n_problems")),
                 "replicates": plain(row.get("replicates", replicates)),
                 "test": f"{section.name}.{column}",
+                **({"note": row["note"]} if isinstance(row.get("note"), str) and row["note"] else {}),
                 "run_ids": [run_id for name in RUN_COLUMNS for run_id in str(row.get(name) or "").split() if run_id != "nan"],
             }
 

@@ -24,6 +24,7 @@ class Compared:
         ruling: of the gate; not a refusal.
         baseline, candidate: (n, r) scores, rows as in ``problems``.
         clusters: (n,) labels of problems that are not independent; None where all are.
+        replicates: that count; None takes all.
     """
 
     pair: Pair
@@ -31,6 +32,7 @@ class Compared:
     baseline: Floats
     candidate: Floats
     clusters: np.ndarray | None
+    replicates: int | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -44,8 +46,10 @@ class Compared:
 
     @property
     def binary(self) -> bool:
-        """Whether every problem has one score, and that is 0 or 1."""
-        return all(side.shape[1] == 1 and bool(np.isin(side, (0, 1)).all()) for side in (self.baseline, self.candidate))
+        """Whether every problem is independent and has one score, and that is 0 or 1."""
+        return self.clusters is None and all(
+            side.shape[1] == 1 and bool(np.isin(side, (0, 1)).all()) for side in (self.baseline, self.candidate)
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def compare(study: Study) -> list[Compared | Refused]:
 def scored(pair: Pair, ruling: Ruling, replicates: int | None) -> Compared:
     """The scores of a pair on the problems that it is compared on."""
     base, candidate = (run.values("score", ruling.problems, replicates) for run in (pair.baseline, pair.candidate))
-    return Compared(pair, ruling, base, candidate, pair.baseline.clusters(ruling.problems))
+    return Compared(pair, ruling, base, candidate, pair.baseline.clusters(ruling.problems), replicates)
 
 
 def made(found: Sequence[Compared | Refused]) -> list[Compared]:

@@ -41,6 +41,13 @@ class Sweep:
     scores: Floats
     problems: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """What is swept on what."""
+        config = self.runs[0].config
+        places = (self.task, config.get("split"), config["model"]["name"])
+        return f"{self.sampler} on {', '.join(str(place) for place in places if place)}"
+
     def values(self, factor: str) -> list[Any]:
         """The different values of a factor, in order; the first is the reference."""
         return sorted(set(self.levels[factor]), key=lambda value: (isinstance(value, str), value is None, value))
@@ -67,7 +74,8 @@ def sweeps(found: Sequence[Compared], study: Study) -> list[Sweep]:
         for sampler, members in by_sampler.items():
             runs = [one.pair.candidate for one in members.values()]
             settings = [{key: plain(value) for key, value in settings_of(run).items()} for run in runs]
-            factors = [key for key in settings[0] if len({repr(found.get(key)) for found in settings}) > 1]
+            keys = dict.fromkeys(key for found in settings for key in found)
+            factors = [key for key in keys if len({repr(found.get(key)) for found in settings}) > 1]
             problems = next(iter(members.values())).problems
             for one in members.values():
                 problems = common(problems, one.problems)
@@ -174,6 +182,8 @@ def estimated(sweep: Sweep, rows: Sequence[Contrast], plan: TestPlan) -> pd.Data
         told.append(
             {
                 "task": sweep.task,
+                "model": sweep.runs[0].config["model"]["name"],
+                "split": sweep.runs[0].config.get("split"),
                 "sampler": sweep.sampler,
                 "kind": row.kind,
                 "factor": row.factor,

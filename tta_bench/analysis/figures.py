@@ -113,11 +113,15 @@ def uncertainty_evolution(traces: dict[str, pd.DataFrame]) -> Figure:
 
 
 def band(axis: Axes, trace: pd.DataFrame, column: str, label: str, colour: str, dash: str) -> None:
-    """Mean of ``column`` over records at each step, with its 95 % t interval where there are two or more."""
+    """Mean of ``column`` over problems at each step, with its 95 % t interval where there are two or more.
+
+    Records of one problem, or of problems that are not independent (column ``unit``), are averaged first.
+    """
+    unit = "unit" if "unit" in trace else "key"
     steps, estimates = [], []
     for step, values in trace.dropna(subset=[column]).groupby("step")[column]:
         steps.append(int(str(step)) + 1)
-        estimates.append(mean_interval(values.to_numpy()))
+        estimates.append(mean_interval(values.groupby(trace.loc[values.index, unit]).mean().to_numpy()))
     axis.plot(steps, [e.value for e in estimates], dash, color=colour, label=label)
     low, high = np.array([(e.ci_low, e.ci_high) for e in estimates]).T
     axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)

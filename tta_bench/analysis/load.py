@@ -94,6 +94,8 @@ class Run:
     def values(self, column: str, problems: Sequence[str], replicates: int | None = None) -> Floats:
         """A column of the records as (n, r): the problems named, the first ``replicates`` replicates (all when None)."""
         rows = self.problems.get_indexer(pd.Index(problems))
+        if (rows < 0).any():
+            raise KeyError(f"{self.run_id}: has no score for {problems[int((rows < 0).argmax())]}")
         return self.grid(column)[rows][:, :replicates]
 
     def texts(self, column: str) -> pd.Series:
@@ -251,7 +253,7 @@ def study_of(study: Mapping[str, Any], folder: Path, allow: Allowances = NOTHING
     lists = study.get("problems", [])
     return Study(
         name=study["name"],
-        pairs=tuple(Pair(runs[base], runs[candidate]) for base, candidate in study["pairs"]),
+        pairs=tuple(Pair(runs[base], runs[candidate]) for base, candidate in dict.fromkeys(map(tuple, study["pairs"]))),
         n_problems=study["n_problems"],
         replicates=study["replicates"],
         plan=TestPlan(**study["tests"]),

@@ -15,7 +15,7 @@ from tta_bench.analysis.load import Run, Study, alike
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.signals import estimate_columns, known_tokens
-from tta_bench.analysis.stats import Estimate, Floats, resampled_counts
+from tta_bench.analysis.stats import Estimate, Floats, percentile_interval, resampled_counts
 from tta_bench.analysis.uncertainty_quality import ratio
 
 CONTROL = "random_remask"
@@ -23,7 +23,7 @@ CONTROL = "random_remask"
 RATIOS = {
     "precision": ("remasked_wrong", "remasked"),
     "recall": ("remasked_wrong", "remaskable_wrong"),
-    "chance": ("remaskable_wrong", "remaskable"),
+    "chance": ("expected_wrong", "remasked"),
     "lift": ("remasked_wrong", "expected_wrong"),
     "wrong_to_right": ("became_right", "remasked_wrong"),
     "right_to_wrong": ("became_wrong", "remasked_right"),
@@ -31,11 +31,14 @@ RATIOS = {
 }
 """Each is a ratio of two sums over problems."""
 
+CONTRASTED = tuple(name for name in RATIOS if name != "chance")
+"""Those that are compared with the control."""
+
 METHODS = {
     "precision": "wrong tokens among those taken back",
     "recall": "wrong tokens taken back among the wrong tokens that could be, counted at every step",
-    "chance": "wrong tokens among those that could be taken back: the precision of a blind choice on the same canvases",
-    "lift": "wrong tokens taken back over what a blind choice of as many at the same steps would take back",
+    "chance": "expected precision of a blind choice of as many tokens at the same steps",
+    "lift": "precision over chance",
     "wrong_to_right": "of the wrong tokens taken back, those whose place was next filled with the right one",
     "right_to_wrong": "of the right tokens taken back, those whose place was next filled with a wrong one",
     "net_corrections": "tokens corrected minus tokens spoilt by taking back, per answer",
@@ -103,43 +106,53 @@ def remasking(found: Sequence[Compared], study: Study, describe: Describer, plan
         run = one.pair.candidate
         if run.run_id not in tallies and len(tokens := known_tokens(run, one.problems, study.replicates)):
             tallies[run.run_id] = run, tally(tokens)
+    controls = [entry for entry in tallies.values() if entry[0].sampler == CONTROL]
     rows = []
     for run, mine in tallies.values():
-        if not mine.sums["remasked"].sum():
-            continue
-        control = next((other for other in tallies.values() if other[0].sampler == CONTROL and alike(other[0], run)), None)
-        rows.append({**named(run, describe), **measured(mine, plan), **against(mine, control, plan), "run_id": run.run_id})
+        if mine.sums["remasked"].sum():
+            control = next((entry for entry in controls if entry[0] is not run and same_budget(entry[0], run)), None)
+            told = measured(mine, plan) | (against(mine, control, plan) if control else {})
+            rows.append({**named(run, describe), **told, "run_id": run.run_id})
     if not rows:
         return None
     level = f"{100 * (1 - plan.alpha):g} % percentile interval of a bootstrap over problems"
     methods = {name: f"{told}, {level}" for name, told in METHODS.items()}
     methods |= {
-        f"{name}_difference": f"minus the same of {CONTROL}, in the same resamples, {level}"
-        for name in METHODS
-        if name != "chance"
+        f"{name}_difference": f"minus the same of {CONTROL} at the same budget, in the same resamples, {level}"
+        for name in CONTRASTED
     }
     return Section(
         "remasking",
         "Remasking quality",
         pd.DataFrame(rows),
-        methods | {"n_remasked": "tokens taken back, of the problems whose tokens were traced"},
-        "Tokens are judged against the right answer nearest to the one given. A lift of 1 is a blind choice.",
+        methods | {"n_remasked": "tokens taken back, of the problems whose tokens were traced and can be judged"},
+        "Tokens are judged against the right answer nearest to the one given; where several answers are right, what a token "
+        "becomes in the end counts as right more easily than what it was. A lift of 1 is a blind choice.",
     )
 
 
+def same_budget(control: Run, run: Run) -> bool:
+    """Whether a control takes back as many, at the same steps: equal in all settings and in the parameters that both have."""
+    one, other = control.config["sampler"], run.config["sampler"]
+    shared = one.keys() & other.keys() - {"name", "target"}
+    return alike(control, run) and all(one[key] == other[key] for key in shared)
+
+
 def measured(mine: Tally, plan: TestPlan) -> dict[str, Any]:
-    """Every ratio of a run with its interval."""
+    """Every ratio of a run with its interval, and why some have none."""
     columns: dict[str, Any] = {"n_problems": len(mine.problems), "n_remasked": int(mine.sums["remasked"].sum())}
-    drawn = resampled(mine, plan)
+    drawn, notes = resampled(mine, plan), []
     for name, values in mine.ratios(np.ones((1, len(mine.problems)))).items():
-        columns |= estimate_columns(name, interval(float(values[0]), drawn[name], plan))
-    return columns
+        estimate = interval(float(values[0]), drawn[name], mine, plan)
+        columns |= estimate_columns(name, estimate)
+        notes += [f"{name}: {estimate.note}"] if estimate.note else []
+    if not mine.sums["remaskable_wrong"].sum():
+        notes = ["no wrong token could be taken back: recall, lift and wrong_to_right are undefined"]
+    return columns | {"note": "; ".join(notes)}
 
 
-def against(mine: Tally, control: tuple[Run, Tally] | None, plan: TestPlan) -> dict[str, Any]:
-    """Every ratio minus that of the control, on the problems that both have; nothing without a control, or for it."""
-    if control is None or control[1] is mine:
-        return {}
+def against(mine: Tally, control: tuple[Run, Tally], plan: TestPlan) -> dict[str, Any]:
+    """Every ratio minus that of the control, on the problems that both have."""
     known = set(control[1].problems)
     problems = [name for name in mine.problems if name in known]
     if not problems:
@@ -148,10 +161,10 @@ def against(mine: Tally, control: tuple[Run, Tally] | None, plan: TestPlan) -> d
     drawn = resampled(one, plan), resampled(other, plan)
     points = [side.ratios(np.ones((1, len(problems)))) for side in (one, other)]
     columns: dict[str, Any] = {"control": control[0].run_id}
-    for name in RATIOS:
-        if name != "chance":
-            value = float(points[0][name][0] - points[1][name][0])
-            columns |= estimate_columns(f"{name}_difference", interval(value, drawn[0][name] - drawn[1][name], plan))
+    for name in CONTRASTED:
+        value = float(points[0][name][0] - points[1][name][0])
+        estimate = interval(value, drawn[0][name] - drawn[1][name], one, plan)
+        columns |= estimate_columns(f"{name}_difference", estimate)
     return columns
 
 
@@ -161,10 +174,8 @@ def resampled(mine: Tally, plan: TestPlan) -> dict[str, Floats]:
     return {name: np.concatenate([part[name] for part in parts]) for name in RATIOS}
 
 
-def interval(value: float, drawn: Floats, plan: TestPlan) -> Estimate:
-    """A value with the percentile interval of its resamples, those left out in which it is undefined."""
-    known = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(known):
-        return Estimate(value, np.nan, np.nan)
-    low, high = np.quantile(known, [plan.alpha / 2, 1 - plan.alpha / 2])
-    return Estimate(value, float(low), float(high))
+def interval(value: float, drawn: Floats, mine: Tally, plan: TestPlan) -> Estimate:
+    """A value with the percentile interval of its resamples."""
+    if len(mine.problems) == 1:
+        return Estimate(value, np.nan, np.nan, "a single problem: no interval can be estimated")
+    return percentile_interval(value, drawn, 1 - plan.alpha)

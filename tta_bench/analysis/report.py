@@ -111,11 +111,7 @@ def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study) 
     traces = {name: trace for name, trace in traces.items() if len(trace)}
     if traces:
         drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
-    maps = {
-        f"{sweep.task}: {sweep.sampler}": response(sweep, *list(sweep.levels)[:2])
-        for sweep in sweeps(compared, study)
-        if len(sweep.levels) > 1
-    }
+    maps = {sweep.title: response(sweep, *list(sweep.levels)[:2]) for sweep in sweeps(compared, study) if len(sweep.levels) > 1}
     if maps:
         drawn["exploratory_response"] = figures.response_maps(maps)
     return drawn

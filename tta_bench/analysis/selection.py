@@ -3,76 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from tta_bench.analysis import stats
+from tta_bench.analysis.budgets import judged_columns
 from tta_bench.analysis.compare import Compared
 from tta_bench.analysis.describe import Describer, named
 from tta_bench.analysis.load import Run
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.section import Section, difference_columns, run_ids
+from tta_bench.analysis.section import Section, difference_methods, run_ids
 from tta_bench.runner.difference import flat
 
 
-def selection(found: Sequence[Compared], describe: Describer, plan: TestPlan) -> Section | None:
-    """For each baseline with candidates on dev, the best of them, and how it does on test; None where dev or test is missing.
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen among candidates on dev.
 
-    Of equally good candidates the one with fewer forward passes is chosen, then the first.
+    Attributes:
+        group: all candidates of one baseline on dev.
+        chosen: the best of them.
+        test: the chosen one on test; None where it was not run there.
+        n_tested: how many of the group were.
     """
+
+    group: Sequence[Compared]
+    chosen: Compared
+    test: Compared | None
+    n_tested: int
+
+
+def choices(found: Sequence[Compared]) -> list[Choice]:
+    """The best candidate of every baseline on dev of which any candidate was run on test."""
     groups: dict[str, list[Compared]] = {}
+    tests: dict[tuple[str, str], Compared] = {}
     for one in found:
-        if one.pair.baseline.config.get("split") == "dev":
-            groups.setdefault(split_free(one.pair.baseline), []).append(one)
-    tests = {
-        (split_free(one.pair.baseline), split_free(one.pair.candidate)): one
-        for one in found
-        if one.pair.baseline.config.get("split") == "test"
-    }
-    rows = []
-    for key, group in groups.items():
-        chosen = min(
-            group, key=lambda one: (-one.differences.d.mean(), one.pair.candidate.values("forward_passes", one.problems).mean())
-        )
-        test = tests.get((key, split_free(chosen.pair.candidate)))
-        if test is None:
-            continue
-        d = test.differences.d
-        p_value = stats.sign_flip_p(d, clusters=test.clusters, n_resamples=plan.n_resamples, rng=plan.seed)
-        promised = stats.mean_interval(chosen.differences.d, 1 - plan.alpha, chosen.clusters)
-        run = test.pair.candidate
-        rows.append(
-            {
-                **named(run, describe),
-                "n_candidates": len(group),
-                "n_tested": sum((key, split_free(one.pair.candidate)) in tests for one in group),
-                "n_problems_dev": len(chosen.problems),
-                "n_problems": len(d),
-                "delta_dev": promised.value,
-                "delta_dev_low": promised.ci_low,
-                "delta_dev_high": promised.ci_high,
-                **difference_columns(test.differences, p_value, p_value, plan),
-                "shrinkage": promised.value - d.mean(),
-                "run_id": run.run_id,
-                "baseline_runs": test.pair.baseline.run_id,
-                "dev_runs": run_ids([one.pair.candidate.run_id for one in group]),
-            }
-        )
-    if not rows:
+        base, split = split_free(one.pair.baseline), one.pair.baseline.config.get("split")
+        if split == "dev":
+            groups.setdefault(base, []).append(one)
+        elif split == "test":
+            tests[base, split_free(one.pair.candidate)] = one
+    made = []
+    for base, group in groups.items():
+        on_test = [tests.get((base, split_free(one.pair.candidate))) for one in group]
+        best = min(range(len(group)), key=lambda i: preference(group[i]))
+        if any(on_test):
+            made.append(Choice(group, group[best], on_test[best], sum(one is not None for one in on_test)))
+    return made
+
+
+def preference(one: Compared) -> tuple[float, float]:
+    """Smaller is chosen first: the largest difference, then the fewest forward passes."""
+    return -one.differences.d.mean(), one.pair.candidate.values("forward_passes", one.problems, one.replicates).mean()
+
+
+def selection(found: Sequence[Compared], describe: Describer, plan: TestPlan) -> Section | None:
+    """For each baseline with candidates on dev, the best of them, and how it does on test; None where either is missing."""
+    made = choices(found)
+    if not made:
         return None
+    confirmed = [choice.test for choice in made if choice.test]
+    told = iter(judged_columns([test.differences for test in confirmed], plan) if confirmed else [])
     level = f"{100 * (1 - plan.alpha):g} % t interval"
     return Section(
         "selection",
         "Chosen on dev, confirmed on test",
-        pd.DataFrame(rows).drop(columns="p_adjusted"),
+        pd.DataFrame([row(choice, next(told) if choice.test else {}, describe, plan) for choice in made]),
         {
             "delta_dev": f"mean paired difference on dev, of the best of n_candidates (optimistic), {level}",
-            "delta": f"mean paired difference on test, of that one candidate, {level}",
-            "p_value": "two-sided sign-flip permutation test on test; one candidate, so nothing to adjust for",
+            **difference_methods(plan, adjusted="max-T over the choices that were confirmed"),
+            "delta": f"mean paired difference on test, of the chosen candidate, {level}",
             "shrinkage": "difference on dev minus difference on test",
         },
         "The test counts once: n_tested above 1 means that others were looked at on test as well.",
     )
+
+
+def row(choice: Choice, told: dict[str, Any], describe: Describer, plan: TestPlan) -> dict[str, Any]:
+    """A choice with what became of it."""
+    chosen, test = choice.chosen, choice.test
+    promised = stats.mean_interval(chosen.differences.d, 1 - plan.alpha, chosen.clusters)
+    columns = {
+        **named(chosen.pair.candidate, describe),
+        "n_candidates": len(choice.group),
+        "n_tested": choice.n_tested,
+        "n_problems_dev": len(chosen.problems),
+        "delta_dev": promised.value,
+        "delta_dev_low": promised.ci_low,
+        "delta_dev_high": promised.ci_high,
+        "dev_runs": run_ids([one.pair.candidate.run_id for one in choice.group]),
+    }
+    if test is None:
+        return columns | {"note": "the chosen candidate was not run on test, others were"}
+    return columns | {
+        "n_problems": len(test.problems),
+        **told,
+        "shrinkage": promised.value - float(test.differences.d.mean()),
+        "run_id": test.pair.candidate.run_id,
+        "baseline_runs": test.pair.baseline.run_id,
+    }
 
 
 def split_free(run: Run) -> str:

@@ -17,7 +17,7 @@ from tta_bench.analysis.describe import Describer, named
 from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.section import Section
-from tta_bench.analysis.stats import Estimate
+from tta_bench.analysis.stats import CELLS, Estimate
 from tta_bench.analysis.uncertainty_quality import METRICS, Items, Judged, calibration, difference, judge
 
 SIGNALS = {
@@ -87,17 +87,19 @@ def uncertainty(found: Sequence[Compared], study: Study, describe: Describer, pl
         "Items are tokens on the canvas, judged against the right answer nearest to the one given, or answers, each with the "
         "mean of its tokens' signals. Signals that are probabilities count as 1 - p. auroc, average_precision, prr: higher is "
         "better; aurc, e_aurc, augrc, brier, ece: lower. One run for each task and sampler: the one with the most steps, the "
-        "middle one of several.",
+        "middle one of several. Of the problems whose tokens were traced, those count whose tokens can be judged; answers "
+        "count in steps that they still took part in. The ece is a plug-in estimate, too large where items are few; its "
+        "interval is the basic bootstrap's, approximate.",
         brief="step == 'end' and metric in ['auroc', 'augrc', 'prr_50', 'ece']",
     )
 
 
 def shown_runs(found: Sequence[Compared]) -> list[tuple[Run, tuple[str, ...]]]:
     """For each task and sampler the run with the most steps, the middle one of several, and the problems that count."""
-    groups: dict[tuple[str, str, Any], dict[str, tuple[Run, tuple[str, ...]]]] = {}
+    groups: dict[tuple[str, str, Any, str], dict[str, tuple[Run, tuple[str, ...]]]] = {}
     for one in found:
         for run in (one.pair.baseline, one.pair.candidate):
-            key = (run.task, run.sampler, run.config.get("split"))
+            key = (run.task, run.sampler, run.config.get("split"), run.config["model"]["name"])
             groups.setdefault(key, {}).setdefault(run.run_id, (run, one.problems))
     chosen = []
     for members in groups.values():
@@ -148,7 +150,7 @@ def judged(moment: Moment, plan: TestPlan) -> list[dict[str, Any]]:
     items = Items.of(
         rows["loss"].to_numpy(float),
         rows["unit"].to_numpy(object),
-        n_resamples=plan.n_bootstrap // 5 if full else plan.n_bootstrap,
+        n_resamples=resamples(rows["unit"].nunique(), plan, full=full),
         confidence=1 - plan.alpha,
         rng=plan.seed,
     )
@@ -161,8 +163,8 @@ def judged(moment: Moment, plan: TestPlan) -> list[dict[str, Any]]:
             continue  # it ranks nothing, which the rows at the end say
         doubt = 1 - values if signal in PROBABILITIES else values
         found |= {(signal, metric): one for metric, one in judge(items, doubt, moment.metrics).items()}
-        if full and signal in PROBABILITIES:
-            found |= {(signal, metric): one for metric, one in calibration(items, np.clip(values, 0, 1)).items()}
+        if full and signal in PROBABILITIES and moment.level == "token":
+            found |= {(signal, metric): one for metric, one in calibration(items, values).items()}
     return [
         {
             "level": moment.level,
@@ -171,6 +173,7 @@ def judged(moment: Moment, plan: TestPlan) -> list[dict[str, Any]]:
             "metric": metric,
             "n_problems": rows["problem"].nunique(),
             "n_items": len(rows),
+            "n_resamples": len(items.counts),
             "share_wrong": float(items.loss.mean()),
             **estimate_columns("value", one.estimate),
             **estimate_columns("difference", versus(items, found, signal, metric)),
@@ -178,6 +181,12 @@ def judged(moment: Moment, plan: TestPlan) -> list[dict[str, Any]]:
         }
         for (signal, metric), one in found.items()
     ]
+
+
+def resamples(units: int, plan: TestPlan, *, full: bool) -> int:
+    """How many resamples are drawn: as planned for one metric, a fifth for all of them, fewer where very many units are."""
+    planned = max(200, plan.n_bootstrap // 5) if full else plan.n_bootstrap
+    return min(planned, max(200, CELLS // units))
 
 
 def versus(items: Items, found: dict[tuple[str, str], Judged], signal: str, metric: str) -> Estimate:

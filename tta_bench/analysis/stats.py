@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from tta_bench.analysis.power import minimum_detectable_effect
+from tta_bench.analysis.proportions import tango_limits, wilson_limits
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 Floats = NDArray[np.float64]
@@ -307,8 +307,8 @@ def sign_flips(
         raise ValueError(f"differences have shape {d.shape}: give (problems, comparisons)")
     if not np.isfinite(d).all():
         raise ValueError("differences contain NaN or infinity: leave those problems out, and say so")
-    size = np.sqrt((d**2).sum(axis=0))
     d = d if clusters is None else cluster_sums(d, clusters)
+    size = np.sqrt((d**2).sum(axis=0))
     moving = d[np.any(d != 0, axis=1)]
     scaled = moving / np.where(size > 0, size, 1.0)
     exact = few_patterns(len(moving), n_resamples)
@@ -377,19 +377,25 @@ def max_t(baseline: ArrayLike, candidates: ArrayLike, *, n_resamples: int = RESA
 
 def holm(p_values: ArrayLike) -> Floats:
     """p-values (m,) adjusted by Holm's step-down: family-wise, whatever their dependence."""
-    return _adjusted(p_values, "holm")
+    p = checked_p_values(p_values)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1.0)
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     """p-values (m,) adjusted for the false discovery rate. For what is labelled exploratory, and nothing else."""
-    return _adjusted(p_values, "fdr_bh")
+    p = checked_p_values(p_values)
+    return np.asarray(stats.false_discovery_control(p)) if len(p) else p
 
 
-def _adjusted(p_values: ArrayLike, method: str) -> Floats:
+def checked_p_values(p_values: ArrayLike) -> Floats:
+    """(m,) numbers from 0 to 1, else a ValueError."""
     p = np.asarray(p_values, dtype=float)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"p_values={p}: give (m,) numbers from 0 to 1")
-    return np.asarray(multipletests(p, method=method)[1], dtype=float) if len(p) else p
+    return p
 
 
 @dataclass(frozen=True)
@@ -439,12 +445,40 @@ def mcnemar(baseline: ArrayLike, candidate: ArrayLike, *, exact: bool = True, co
     return McNemar(both, b_only, c_only, neither, min(1.0, p_value))
 
 
+def proportion_interval(scores: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Share of problems solved, of scores (n,) or (n, 1) that are 0 or 1, with Wilson's score interval.
+
+    Raises:
+        ValueError: another score.
+    """
+    values = problem_means(scores)
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError("a score interval needs one score of 0 or 1 per problem")
+    return Estimate(float(values.mean()), *wilson_limits(int(values.sum()), len(values), confidence))
+
+
+def difference_interval(baseline: ArrayLike, candidate: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Candidate - baseline of scores (n,) or (n, 1) that are 0 or 1 on the same problems, with Tango's score interval.
+
+    Raises:
+        ValueError: another score, or different problems.
+    """
+    table = mcnemar(baseline, candidate)
+    n = table.both + table.baseline_only + table.candidate_only + table.neither
+    return paired_score_interval(table.baseline_only, table.candidate_only, n, confidence)
+
+
+def paired_score_interval(b: int, c: int, n: int, confidence: float) -> Estimate:
+    """Of n problems, b solved by the baseline only and c by the candidate only: (c - b) / n with Tango's score interval."""
+    return Estimate((c - b) / n, *tango_limits(b, c, n, confidence))
+
+
 @dataclass(frozen=True)
 class Equivalence:
-    """Two one-sided tests.
+    """Two one-sided t tests.
 
     Attributes:
-        p_value: the larger of the two; below alpha: equivalent.
+        p_value: the larger of the two; below alpha: equivalent. NaN where no spread, or a single problem, leaves no test.
         p_lower, p_upper: that the mean is not above -margin, not below +margin.
         ci_low, ci_high: the 1 - 2 alpha interval, which lies within +-margin exactly when p_value < alpha.
     """
@@ -456,22 +490,24 @@ class Equivalence:
     ci_high: float
 
 
-def tost(differences: ArrayLike, *, margin: float, alpha: float = 0.05) -> Equivalence:
-    """Whether the mean of differences (n,) lies within +-margin.
+def tost(differences: ArrayLike, *, margin: float, alpha: float = 0.05, clusters: ArrayLike | None = None) -> Equivalence:
+    """Whether the mean of differences (n,) lies within +-margin, with clustered errors where there are clusters.
 
     Reference:
         Schuirmann, "A comparison of the two one-sided tests procedure", 1987.
     """
     check_margin(margin)
     d = problem_means(differences)
-    near = mean_interval(d, 1 - 2 * alpha)
-    if len(d) == 1:
+    near = mean_interval(d, 1 - 2 * alpha, clusters)
+    error = standard_error(d, clusters)
+    if not error > 0:
         return Equivalence(np.nan, np.nan, np.nan, near.ci_low, near.ci_high)
-    if np.ptp(d) <= ROUNDING:  # no spread: the mean is known, and the tests' t is infinite or 0 / 0
-        lower, upper = (0.0 if d[0] > -margin else 1.0), (0.0 if d[0] < margin else 1.0)
-        return Equivalence(max(lower, upper), lower, upper, near.ci_low, near.ci_high)
-    p, (_, lower, _), (_, upper, _) = ttost_paired(d, np.zeros_like(d), -margin, margin)
-    return Equivalence(float(p), float(lower), float(upper), near.ci_low, near.ci_high)
+    if clusters is None:
+        p, (_, lower, _), (_, upper, _) = ttost_paired(d, np.zeros_like(d), -margin, margin)
+        return Equivalence(float(p), float(lower), float(upper), near.ci_low, near.ci_high)
+    freedom = len(np.unique(np.asarray(clusters))) - 1
+    lower, upper = stats.t.sf((d.mean() + margin) / error, freedom), stats.t.cdf((d.mean() - margin) / error, freedom)
+    return Equivalence(float(max(lower, upper)), float(lower), float(upper), near.ci_low, near.ci_high)
 
 
 def verdict(
@@ -481,9 +517,15 @@ def verdict(
 
     equivalent: the 1 - 2 alpha interval of the difference lies within +- margin (two one-sided tests), however small p is;
     better / worse: otherwise, p < alpha; inconclusive: neither.
+
+    The interval is Tango's score interval where every difference is -1, 0 or 1, as of problems that are right or wrong: a t
+    interval is too narrow there, the more so the fewer problems differ. Else it is the t interval.
     """
     check_margin(margin)
-    near = mean_interval(differences, 1 - 2 * alpha, clusters)
+    d = problem_means(differences)
+    near = mean_interval(d, 1 - 2 * alpha, clusters)
+    if clusters is None and np.isin(d, (-1, 0, 1)).all():
+        near = paired_score_interval(int((d < 0).sum()), int((d > 0).sum()), len(d), 1 - 2 * alpha)
     if -margin < near.ci_low and near.ci_high < margin:
         return "equivalent"
     if p_value < alpha:
@@ -528,10 +570,13 @@ def mean_over_tasks(
     return Estimate(mean, mean - half, mean + half)
 
 
-def ratio_interval(baseline: ArrayLike, candidate: ArrayLike, confidence: float = 0.95) -> Estimate:
+def ratio_interval(
+    baseline: ArrayLike, candidate: ArrayLike, confidence: float = 0.95, clusters: ArrayLike | None = None
+) -> Estimate:
     """Geometric mean of candidate / baseline over problems, for what is positive with a heavy tail, as seconds are.
 
-    The t interval of the mean log ratio, exponentiated. Replicates (n, r) are averaged first.
+    The t interval of the mean log ratio, exponentiated. Replicates (n, r) are averaged first. Problems that were timed
+    together, as those of one batch are, are a cluster.
 
     Raises:
         ValueError: a value is not positive.
@@ -539,5 +584,19 @@ def ratio_interval(baseline: ArrayLike, candidate: ArrayLike, confidence: float 
     a, b = problem_means(baseline), problem_means(candidate)
     if not ((a > 0).all() and (b > 0).all()):
         raise ValueError(f"the smallest value is {min(a.min(), b.min())}: ratios need values above 0")
-    found = mean_interval(paired_differences(np.log(a), np.log(b)), confidence)
+    found = mean_interval(paired_differences(np.log(a), np.log(b)), confidence, clusters)
     return Estimate(float(np.exp(found.value)), float(np.exp(found.ci_low)), float(np.exp(found.ci_high)), found.note)
+
+
+def percentile_interval(value: float, drawn: Floats, confidence: float = 0.95) -> Estimate:
+    """A value with the percentile interval of its resamples (R,), those left out, and counted, in which it is undefined."""
+    if np.isnan(value):
+        return Estimate(value, np.nan, np.nan, "undefined")
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return Estimate(value, np.nan, np.nan, "undefined in every resample: no interval can be estimated")
+    low, high = np.quantile(known, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    lost = 1 - len(known) / len(drawn)
+    notes = [f"undefined in {100 * lost:.0f} % of the resamples, which are left out"] if lost > 0.005 else []
+    notes += ["the same in every resample: an interval without width is no certainty"] if low == high else []
+    return Estimate(value, float(low), float(high), "; ".join(notes))

@@ -16,7 +16,6 @@ from tta_bench.analysis.gate import complete
 from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.posterior import posterior_of_difference
-from tta_bench.analysis.proportions import difference_interval, proportion_interval
 from tta_bench.analysis.section import Differences, Section, tested
 
 COLUMNS = (
@@ -38,12 +37,13 @@ SUMMARY_METHODS = {
     "p_adjusted": "sign-flip permutation test adjusted by max-T over all comparisons",
     "p_holm": "sign-flip permutation test adjusted by Holm over all comparisons",
     "p_mcnemar": "exact McNemar test",
-    "p_equivalence": "two one-sided t tests against the margin",
+    "p_equivalence": "two one-sided t tests against the margin, not adjusted (verdicts on problems that are right or wrong "
+    "rest on the score interval instead)",
     "mde": "minimum detectable effect at 80 % power (Miller 2024), not adjusted",
     "forward_passes": "model evaluations per answer, mean over problems",
     "baseline_passes": "of the baseline on the same problems, mean",
     "seconds_per_problem": "wall-clock time, mean over problems",
-    "seconds_ratio": "geometric mean of candidate / baseline over problems, t interval of the log ratio",
+    "seconds_ratio": "geometric mean of candidate / baseline over problems, t interval of the log ratio over batches",
     "tokens_per_pass": "positions filled per forward pass",
     "posterior_better": "posterior probability that the difference is above the margin (Dirichlet prior)",
     "posterior_equivalent": "posterior probability that the difference is within the margin (Dirichlet prior)",
@@ -163,10 +163,10 @@ def _compared(one: Compared, p_value: float, p_adjusted: float, plan: TestPlan) 
         "mde": told.mde,
         "note": told.note,
         "n_clusters": np.nan if one.clusters is None else len(np.unique(one.clusters)),
-        "baseline_passes": float(one.pair.baseline.values("forward_passes", one.problems).mean()),
+        "baseline_passes": float(one.pair.baseline.values("forward_passes", one.problems, one.replicates).mean()),
         "wins": int((d > 0).sum()),
         "losses": int((d < 0).sum()),
-        "p_equivalence": stats.tost(d, margin=plan.margin, alpha=plan.alpha).p_value,
+        "p_equivalence": stats.tost(d, margin=plan.margin, alpha=plan.alpha, clusters=one.clusters).p_value,
     }
 
 
@@ -174,13 +174,13 @@ def _checked(one: Compared, plan: TestPlan) -> dict[str, Any]:
     """The same by other methods: the posterior if asked for, and what suits problems that are right or wrong."""
     d = one.differences.d
     columns: dict[str, Any] = {}
-    if plan.bayes:
+    if plan.bayes and one.clusters is None:
         posterior = posterior_of_difference(d, margin=plan.margin, confidence=1 - plan.alpha, rng=plan.seed)
         columns |= {f"posterior_{name}": getattr(posterior, name) for name in ("better", "equivalent", "worse")}
     if not one.binary:
         return columns
     table = stats.mcnemar(one.baseline, one.candidate)
-    tango = difference_interval(one.baseline, one.candidate, 1 - plan.alpha)
+    tango = stats.difference_interval(one.baseline, one.candidate, 1 - plan.alpha)
     return columns | {
         "both_right": table.both,
         "only_baseline": table.baseline_only,
@@ -193,11 +193,20 @@ def _checked(one: Compared, plan: TestPlan) -> dict[str, Any]:
 
 
 def _timed(one: Compared, plan: TestPlan) -> dict[str, Any]:
-    """Candidate's seconds over the baseline's; nothing where a clock saw none pass."""
-    base, candidate = (run.values("seconds", one.problems) for run in (one.pair.baseline, one.pair.candidate))
+    """Candidate's seconds over the baseline's; nothing where a clock saw none pass.
+
+    Problems of one batch were timed together, so that there is an interval only where both runs had the same batches.
+    """
+    base, candidate = (
+        run.values("seconds", one.problems, one.replicates).mean(axis=1) for run in (one.pair.baseline, one.pair.candidate)
+    )
     if not (base.min() > 0 and candidate.min() > 0):
         return {}
-    ratio = stats.ratio_interval(base, candidate, 1 - plan.alpha)
+    batches = [np.unique(side, return_inverse=True)[1] for side in (base, candidate)]
+    together = np.unique(batches[0] * len(base) + batches[1], return_inverse=True)[1]
+    ratio = stats.ratio_interval(base, candidate, 1 - plan.alpha, together)
+    if together.max() > min(side.max() for side in batches):
+        return {"seconds_ratio": ratio.value}
     return {"seconds_ratio": ratio.value, "seconds_ratio_low": ratio.ci_low, "seconds_ratio_high": ratio.ci_high}
 
 
@@ -227,7 +236,7 @@ def _row(run: Run, problems: Sequence[str], study: Study, describe: Describer, p
         "seconds_per_problem": float(run.values("seconds", problems, study.replicates).mean()),
         "tokens_per_pass": float(run.values("filled", problems, study.replicates).mean() / passes.mean()),
     }
-    if scores.shape[1] == 1 and np.isin(means, (0, 1)).all():
-        wilson = proportion_interval(means, 1 - plan.alpha)
+    if scores.shape[1] == 1 and run.clusters(problems) is None and np.isin(means, (0, 1)).all():
+        wilson = stats.proportion_interval(means, 1 - plan.alpha)
         row |= {"score_wilson_low": wilson.ci_low, "score_wilson_high": wilson.ci_high}
     return row

@@ -50,7 +50,7 @@ def headings(summary: pd.DataFrame) -> tuple[str, ...]:
 def unequal_costs(summary: pd.DataFrame) -> pd.DataFrame:
     """The comparisons whose sides differ in forward passes."""
     compared = comparisons(summary)
-    return compared[compared["forward_passes"] != compared["baseline_passes"]]
+    return compared[~np.isclose(compared["forward_passes"], compared["baseline_passes"])]
 
 
 def _at_equal_passes(row: dict[str, Any]) -> str:
@@ -58,7 +58,7 @@ def _at_equal_passes(row: dict[str, Any]) -> str:
     if math.isnan(delta):
         return ""
     far = "*" if str(row["equal_passes_baseline"]).startswith("nearest") else ""
-    return f"{100 * delta:+.1f}{far} {row['equal_passes_verdict']}"
+    return f"{100 * delta:+.1f}{far} {row['equal_passes_verdict']}".strip()
 
 
 def _readable(row: dict[str, Any]) -> tuple[str, ...]:
@@ -98,7 +98,8 @@ def caption(summary: pd.DataFrame, plan: TestPlan) -> str:
             f"Score: exact, per cent, with {100 * (1 - plan.alpha):g} % t interval. Delta: candidate minus the baseline above "
             "it, on the same problems, percentage points. p: sign-flip permutation, adjusted by max-T over "
             f"{len(compared)} comparison(s). Verdict at level {plan.alpha:g}: equivalent means that the "
-            f"{100 * (1 - 2 * plan.alpha):g} % interval lies within +-{100 * plan.margin:g} points. "
+            f"{100 * (1 - 2 * plan.alpha):g} % interval lies within +-{100 * plan.margin:g} points (a score interval where "
+            "problems are right or wrong), unadjusted. "
             "Passes: model evaluations per answer.",
             f"Minimum detectable effect (80 % power): {100 * mde.min():.1f} to {100 * mde.max():.1f} points."
             if len(mde)

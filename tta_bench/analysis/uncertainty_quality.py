@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tta_bench.analysis.stats import CELLS, Estimate, Floats, Rng, in_chunks, resampled_counts
+from tta_bench.analysis.stats import CELLS, Estimate, Floats, Rng, in_chunks, percentile_interval, resampled_counts
 
 ALL_RIGHT, ALL_WRONG = "undefined: every item is right", "undefined: every item is wrong"
 N_BINS = 10
@@ -252,16 +252,10 @@ class Items:
         return ""
 
     def estimate(self, value: float, drawn: Floats) -> Estimate:
-        """A value with the percentile interval of its resamples (R,), those left out where it is undefined."""
+        """A value with the percentile interval of its resamples (R,)."""
         if self.n_clusters == 1:
             return Estimate(value, np.nan, np.nan, "a single problem: no interval can be estimated")
-        known = drawn[~np.isnan(drawn)]
-        if not len(known):
-            return Estimate(value, np.nan, np.nan, "undefined in every resample: no interval can be estimated")
-        low, high = np.quantile(known, [0.5 - self.confidence / 2, 0.5 + self.confidence / 2])
-        lost = 1 - len(known) / len(drawn)
-        note = f"undefined in {100 * lost:.0f} % of the resamples, which are left out" if lost > 0.005 else ""
-        return Estimate(value, float(low), float(high), note)
+        return percentile_interval(value, drawn, self.confidence)
 
 
 def judge(items: Items, uncertainty: ArrayLike, metrics: Sequence[str] = tuple(METRICS)) -> dict[str, Judged]:
@@ -281,13 +275,14 @@ def judge(items: Items, uncertainty: ArrayLike, metrics: Sequence[str] = tuple(M
     u = np.asarray(uncertainty, dtype=float)
     if u.shape != items.loss.shape:
         raise ValueError(f"uncertainty has shape {u.shape}: give one number for each of the {len(items.loss)} items")
-    absent = bool(np.isnan(u).any())
-    why = {name: "not recorded" if absent else items.why_undefined(name) for name in metrics}
+    absent = int(np.isnan(u).sum())
+    lacking = f"missing for {absent} of {len(u)} items"
+    why = {name: lacking if absent else items.why_undefined(name) for name in metrics}
     found = {name: items.undefined(reason) for name, reason in why.items()}
     defined = [name for name in metrics if not why[name]]
     groups = np.unique(u, return_inverse=True)[1]
     n_groups = int(groups.max()) + 1
-    if defined == ["auroc"] and items.n_clusters * n_groups < CELLS // 10:
+    if defined == ["auroc"] and items.n_clusters * n_groups <= CELLS:
         drawn = {"auroc": resampled_auroc(items, groups, n_groups)}
     else:
         ranked = items.ranked(groups)
@@ -338,6 +333,8 @@ def calibration(items: Items, probability: ArrayLike, *, n_bins: int = N_BINS) -
     """Brier score and expected calibration error of probabilities (N,) that items are right.
 
     The calibration error has bins of equal mass; items with equal probabilities are shared among bins, not sorted into them.
+    It comes out too large where there are few items in a bin, and larger still in a resample. Its interval is therefore the
+    basic one (twice the value minus the quantiles), which takes that off, and is approximate.
 
     Raises:
         ValueError: a probability outside 0..1, or bins that cannot be.
@@ -346,7 +343,7 @@ def calibration(items: Items, probability: ArrayLike, *, n_bins: int = N_BINS) -
     if n_bins < 1:
         raise ValueError(f"n_bins={n_bins}: must be at least 1")
     if np.isnan(p).any():
-        return {name: items.undefined("not recorded") for name in ("brier", "ece")}
+        return {name: items.undefined(f"missing for {np.isnan(p).sum()} of {len(p)} items") for name in ("brier", "ece")}
     if not ((p >= -1e-6) & (p <= 1 + 1e-6)).all():
         raise ValueError(f"probability reaches from {p.min()} to {p.max()}: must lie in 0..1")
     right = 1 - items.loss
@@ -363,7 +360,12 @@ def calibration(items: Items, probability: ArrayLike, *, n_bins: int = N_BINS) -
         }
 
     drawn, points = in_parts(values_of, items.counts, 4 * len(p)), values_of(items.once)
-    return {name: Judged(items.estimate(float(points[name][0]), values), values) for name, values in drawn.items()}
+    found = {name: Judged(items.estimate(float(points[name][0]), values), values) for name, values in drawn.items()}
+    ece = found["ece"].estimate
+    low, high = (max(0.0, 2 * ece.value - end) for end in (ece.ci_high, ece.ci_low))
+    if items.n_clusters > 1:
+        found["ece"] = replace(found["ece"], estimate=replace(ece, ci_low=low, ci_high=high))
+    return found
 
 
 def binned_error(p: Floats, n: Floats, correct: Floats, n_bins: int) -> float:

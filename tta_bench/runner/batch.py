@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from tta_bench.rng import Noise, digest
-from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, gold_ids
+from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, gold_ids, judged_ids
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import TOKEN, Record
 from tta_bench.sampling.denoiser import Denoiser
@@ -123,7 +123,7 @@ def decode_batch(
     ]
     trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
     if sampler.vote is None and any(item.traced for item in batch):
-        golds = gold_answers(batch, [record["text"] for record in records], task, loaded.tokenizer)
+        golds = gold_answers(batch, rows, [record["text"] for record in records], task, loaded.tokenizer)
         trace = with_tokens(trace, token_frame(batch, generation, pads, golds))
     return records, trace
 
@@ -160,17 +160,31 @@ def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1)
     return frame[frame["committed_ratio"].notna()]
 
 
-def gold_answers(batch: Sequence[Item], texts: Sequence[str], task: Task, tokenizer: Any) -> dict[int, np.ndarray]:
+def gold_answers(
+    batch: Sequence[Item], rows: Sequence[Sequence[int]], texts: Sequence[str], task: Task, tokenizer: Any
+) -> dict[int, np.ndarray]:
     """For the rows of traced items, the right token at each position of the sequence, ``UNJUDGED`` where it is not known.
 
-    Right is the answer nearest to ``texts``; tasks that have no ``gold`` judge no tokens.
+    Args:
+        batch: items.
+        rows: their decoded sequences, without padding.
+        texts: what these answer; right is the answer nearest to it.
+        task: tasks that have no ``gold`` judge no tokens.
+        tokenizer: of the model.
     """
     gold = getattr(task, "gold", None)
-    return {
-        row: np.array(gold_ids(item.problem, item.prompt, gold(item.problem, text) if gold else None, tokenizer))
-        for row, (item, text) in enumerate(zip(batch, texts, strict=True))
-        if item.traced
-    }
+    found = {}
+    for place, (item, ids, text) in enumerate(zip(batch, rows, texts, strict=True)):
+        if item.traced:
+            right = gold(item.problem, text) if gold else None
+            # What is right as it stands needs no encoding, which may split it into other tokens.
+            known = (
+                judged_ids(ids, item.prompt, tokenizer)
+                if right == text
+                else gold_ids(item.problem, item.prompt, right, tokenizer)
+            )
+            found[place] = np.array(known)
+    return found
 
 
 def token_frame(

@@ -69,6 +69,12 @@ def gold_ids(problem: Problem, prompt: EncodedPrompt, gold: str | None, tokenize
     return ids[: len(prompt.ids)]
 
 
+def judged_ids(ids: Sequence[int], prompt: EncodedPrompt, tokenizer: Any) -> list[int]:
+    """The ids of a sequence that is right, ``UNJUDGED`` behind the end of its answer."""
+    end = prompt.start + len(answer_ids(ids, prompt, tokenizer.eos_token_id)) + bool(prompt.start)
+    return [token if place < end else UNJUDGED for place, token in enumerate(ids)]
+
+
 def decode(ids: Sequence[int], prompt: EncodedPrompt, tokenizer: Any) -> str:
     """The answer as text."""
     return str(tokenizer.decode(answer_ids(ids, prompt, tokenizer.eos_token_id), skip_special_tokens=True))
