@@ -101,7 +101,7 @@ def of_section(section: Section, replicates: int | None) -> Iterator[dict[str, A
 
 def measured_columns(frame: pd.DataFrame) -> list[str]:
     """The columns of numbers, but for the ends of intervals and what every claim tells."""
-    names = [str(name) for name in frame if pd.api.types.is_numeric_dtype(frame[name])]
+    names = [str(name) for name in frame if pd.api.types.is_numeric_dtype(frame[name]) and frame[name].notna().any()]
     ends = {f"{name}{kind}_{end}" for name in names for kind in ("", "_ci") for end in ("low", "high")}
     return [name for name in names if name not in ends and name not in TOLD]
 
