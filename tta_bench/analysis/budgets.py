@@ -139,9 +139,12 @@ def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer
         )
     if not rows:
         return None
-    near = [i for i, row in enumerate(rows) if not str(row["baseline"]).startswith("nearest")]
-    told = dict(zip(near, judged_columns([columns[i] for i in near], plan), strict=True)) if near else {}
-    frame = pd.DataFrame([row | told.get(i, untested(columns[i])) | {"note": row["baseline"]} for i, row in enumerate(rows)])
+    # All are tested, so that what was measured is adjusted as in the summary; what lies beyond the curve is not told.
+    told = judged_columns(columns, plan)
+    beyond = [str(row["baseline"]).startswith("nearest") for row in rows]
+    frame = pd.DataFrame(
+        [row | (untested(columns[i]) if beyond[i] else told[i]) | {"note": row["baseline"]} for i, row in enumerate(rows)]
+    )
     return Section(
         "equal_passes",
         "At equal forward passes",
@@ -151,7 +154,7 @@ def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer
             "forward_passes": "mean over problems",
             "baseline_score": "baseline at the candidate's forward passes, as column baseline says: measured, interpolated "
             "linearly in log2(passes) problem by problem, or the nearest measured",
-            **difference_methods(plan, adjusted="max-T over the rows of this table that are tested"),
+            **difference_methods(plan),
         },
         "The baseline is interpolated between the budgets that were measured, which takes its curve to be straight there, and "
         "the mean forward passes to be known. Beyond them the nearest is shown, and nothing is tested.",
@@ -160,7 +163,8 @@ def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer
 
 def untested(one: Differences) -> dict[str, Any]:
     """The columns of a comparison that is told and not tested."""
-    return {"delta": float(one.d.mean()), "p_value": np.nan, "p_adjusted": np.nan, "verdict": ""}
+    nothing = dict.fromkeys(("delta_low", "delta_high", "p_value", "p_adjusted"), np.nan)
+    return {"delta": float(one.d.mean()), **nothing, "verdict": ""}
 
 
 def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:

@@ -21,12 +21,12 @@ CLAIMS_VERSION = 1
 RUN_COLUMNS = ("run_id", "baseline_run_id", "baseline_runs", "control", "dev_runs")
 """Columns of a section that name runs."""
 
-TOLD = ("n_problems", "replicates")
-"""Columns that every claim of their row repeats."""
+TOLD = ("n_problems", "replicates", "n_items", "n_resamples")
+"""Columns that say how much a row rests on: no claims of their own. Every claim of the row repeats the first two."""
 
 COUNTS = (
-    "n_problems_dev", "n_items", "n_matched", "n_candidates", "n_tested", "n_clusters", "on_front",
-    "n_remasked", "n_resamples", "wins", "losses", "both_right", "only_baseline", "only_candidate", "neither",
+    "n_problems_dev", "n_matched", "n_candidates", "n_tested", "n_clusters", "on_front",
+    "n_remasked", "wins", "losses", "both_right", "only_baseline", "only_candidate", "neither",
 )  # fmt: skip
 """Columns that count, or tell yes from no, and need no method to be named."""
 

@@ -127,6 +127,10 @@ def band(axis: Axes, trace: pd.DataFrame, column: str, label: str, colour: str, 
     axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
+LEAST_RANGE = 10.0
+"""Points that the colours of a map span at least, so that they do not blow up what is chance."""
+
+
 def response_maps(maps: dict[str, pd.DataFrame]) -> Figure:
     """Mean score by the levels of two hyper-parameters, one panel a sweep; to look for patterns, not to report them.
 
@@ -141,13 +145,14 @@ def response_maps(maps: dict[str, pd.DataFrame]) -> Figure:
         for axis, (title, table) in zip(places, maps.items(), strict=False):
             scores = 100 * table.to_numpy(float)
             low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
+            low, high = min(low, (low + high - LEAST_RANGE) / 2), max(high, (low + high + LEAST_RANGE) / 2)
             axis.imshow(scores, cmap="cividis", aspect="auto", vmin=low, vmax=high)
             axis.set_xticks(range(len(table.columns)), [str(value) for value in table.columns])
             axis.set_yticks(range(len(table.index)), [str(value) for value in table.index])
             axis.set(title=title, xlabel=table.columns.name, ylabel=table.index.name)
             axis.grid(visible=False)
             for (i, j), score in np.ndenumerate(scores):
-                dark = high == low or (score - low) / (high - low) < 0.6
+                dark = (score - low) / (high - low) < 0.6
                 if not np.isnan(score):
                     axis.text(j, i, f"{score:.1f}", ha="center", va="center", color="white" if dark else "black")
         for axis in places[len(maps) :]:

@@ -15,6 +15,7 @@ class TestPlan:
         n_resamples: sign patterns of a permutation test.
         seed: of the patterns and resamples.
         n_bootstrap: resamples of a bootstrap.
+        n_judged: samplers of a task whose uncertainty is judged: the baseline, tta and random_remask, then the others.
         bayes: also work out how probable it is that each candidate is better, equivalent or worse.
     """
 
@@ -25,6 +26,7 @@ class TestPlan:
     n_resamples: int = 9999
     seed: int = 0
     n_bootstrap: int = 2000
+    n_judged: int = 4
     bayes: bool = False
 
     def __post_init__(self) -> None:
@@ -40,6 +42,8 @@ class TestPlan:
             raise ValueError(
                 f"analysis.n_bootstrap={self.n_bootstrap}: must be at least 200, or the ends of intervals are chance"
             )
+        if self.n_judged < 0:
+            raise ValueError(f"analysis.n_judged={self.n_judged}: must be >= 0, a number of samplers")
         if self.seed < 0:
             raise ValueError(f"analysis.seed={self.seed}: must be >= 0")
 

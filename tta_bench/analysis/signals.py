@@ -35,6 +35,9 @@ SIGNALS = {
 PROBABILITIES = ("support", "holdout", "confidence")
 """Signals that are probabilities of being right: their uncertainty is 1 - p."""
 
+FIRST = ("tta", "random_remask")
+"""Samplers whose uncertainty is judged before that of others."""
+
 REFERENCE = "entropy"
 """The signal that the others are compared with."""
 
@@ -65,7 +68,7 @@ class Moment:
 def uncertainty(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
     """Every metric of every signal at the end, AUROC at every step; None where no trace was kept."""
     rows = []
-    for run, problems in shown_runs(found):
+    for run, problems in shown_runs(found, plan.n_judged):
         for moment in moments(run, problems, study.replicates):
             rows += [
                 {**named(run, describe), **row, "replicates": moment.rows["key"].nunique() / moment.rows["problem"].nunique(),
@@ -86,26 +89,33 @@ def uncertainty(found: Sequence[Compared], study: Study, describe: Describer, pl
         },
         "Items are tokens on the canvas, judged against the right answer nearest to the one given, or answers, each with the "
         "mean of its tokens' signals. Signals that are probabilities count as 1 - p. auroc, average_precision, prr: higher is "
-        "better; aurc, e_aurc, augrc, brier, ece: lower. One run for each task and sampler: the one with the most steps, the "
-        "middle one of several. Of the problems whose tokens were traced, those count whose tokens can be judged; answers "
+        "better; aurc, e_aurc, augrc, brier, ece: lower. One run for each task and each of analysis.n_judged samplers: the one "
+        "with the most steps, the middle one of several. Of the problems whose tokens were traced, those count whose tokens can be judged; answers "
         "count in steps that they still took part in. The ece is a plug-in estimate, too large where items are few; its "
         "interval is the basic bootstrap's, approximate.",
         brief="step == 'end' and metric in ['auroc', 'augrc', 'prr_50', 'ece']",
     )
 
 
-def shown_runs(found: Sequence[Compared]) -> list[tuple[Run, tuple[str, ...]]]:
-    """For each task and sampler the run with the most steps, the middle one of several, and the problems that count."""
-    groups: dict[tuple[str, str, Any, str], dict[str, tuple[Run, tuple[str, ...]]]] = {}
+def shown_runs(found: Sequence[Compared], n_samplers: int) -> list[tuple[Run, tuple[str, ...]]]:
+    """Of some samplers of each task the run with the most steps, the middle one of several, and the problems that count.
+
+    Of more than ``n_samplers`` these are the baselines, ``FIRST``, and then the others in order.
+    """
+    groups: dict[tuple[str, Any, str], dict[str, dict[str, tuple[Run, tuple[str, ...]]]]] = {}
+    baselines = {one.pair.baseline.sampler for one in found}
     for one in found:
         for run in (one.pair.baseline, one.pair.candidate):
-            key = (run.task, run.sampler, run.config.get("split"), run.config["model"]["name"])
-            groups.setdefault(key, {}).setdefault(run.run_id, (run, one.problems))
+            place = (run.task, run.config.get("split"), run.config["model"]["name"])
+            groups.setdefault(place, {}).setdefault(run.sampler, {}).setdefault(run.run_id, (run, one.problems))
     chosen = []
-    for members in groups.values():
-        most = max(run.config["steps"] or 0 for run, _ in members.values())
-        finalists = [(run, problems) for run, problems in members.values() if (run.config["steps"] or 0) == most]
-        chosen.append(finalists[len(finalists) // 2])
+    for samplers in groups.values():
+        ranked = sorted(samplers, key=lambda name: (name not in baselines, name not in FIRST))
+        for name in ranked[:n_samplers]:
+            members = samplers[name].values()
+            most = max(run.config["steps"] or 0 for run, _ in members)
+            finalists = [(run, problems) for run, problems in members if (run.config["steps"] or 0) == most]
+            chosen.append(finalists[len(finalists) // 2])
     return chosen
 
 

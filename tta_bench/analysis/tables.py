@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tta_bench.analysis.plan import TestPlan
 
-HEADINGS = ("task", "sampler", "settings", "score % [CI]", "delta [CI]", "p (adj.)", "verdict", "passes")
+HEADINGS = ("task", "sampler", "settings", "score %", "delta [CI]", "p (adj.)", "verdict", "passes")
 """Of the tables meant for reading; summary.csv has every column."""
 
 EQUAL = "equal passes"
@@ -22,6 +22,9 @@ EQUAL = "equal passes"
 
 WIDTH = 112
 """Columns of a terminal that the table needs to have a line for each row."""
+
+LEAST_SETTINGS = 12
+"""Columns that settings get at least, before they are folded."""
 
 STYLES = {
     "better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "dim", "incomplete": "yellow",
@@ -58,7 +61,8 @@ def _at_equal_passes(row: dict[str, Any]) -> str:
     if math.isnan(delta):
         return ""
     far = "*" if str(row["equal_passes_baseline"]).startswith("nearest") else ""
-    return f"{100 * delta:+.1f}{far} {row['equal_passes_verdict']}".strip()
+    said = {"better": " better", "worse": " worse", "equivalent": " equiv."}.get(row["equal_passes_verdict"], "")
+    return f"{100 * delta:+.1f}{far}{said}"
 
 
 def _readable(row: dict[str, Any]) -> tuple[str, ...]:
@@ -69,12 +73,17 @@ def _readable(row: dict[str, Any]) -> tuple[str, ...]:
         row["task"],
         row["sampler"],
         row["settings"],
-        f"{100 * row['score']:.1f} {interval(row['score_ci_low'], row['score_ci_high'])}" if known else "",
+        f"{100 * row['score']:.1f} {half_width(row['score_ci_low'], row['score_ci_high'])}" if known else "",
         delta and delta + interval(row["delta_ci_low"], row["delta_ci_high"]),
         p_text(row["p_adjusted"]),
         (row["verdict"] or "baseline") + mark,
         f"{row['forward_passes']:g}" if known else "",
     )
+
+
+def half_width(low: float, high: float) -> str:
+    """``±h`` in per cent, of an interval about its middle."""
+    return "[n/a]" if math.isnan(low) else f"\N{PLUS-MINUS SIGN}{50 * (high - low):.1f}"
 
 
 def interval(low: float, high: float) -> str:
@@ -95,7 +104,7 @@ def caption(summary: pd.DataFrame, plan: TestPlan) -> str:
     return " ".join(
         [
             f"n = {listed(told['n_problems'])} problems, {listed(told['replicates'])} replicate(s). "
-            f"Score: exact, per cent, with {100 * (1 - plan.alpha):g} % t interval. Delta: candidate minus the baseline above "
+            f"Score: exact, per cent, {100 * (1 - plan.alpha):g} % t interval. Delta: candidate minus the baseline above "
             "it, on the same problems, percentage points. p: sign-flip permutation, adjusted by max-T over "
             f"{len(compared)} comparison(s). Verdict at level {plan.alpha:g}: equivalent means that the "
             f"{100 * (1 - 2 * plan.alpha):g} % interval lies within +-{100 * plan.margin:g} points (a score interval where "
@@ -174,7 +183,13 @@ def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: st
     table.title_justify = table.caption_justify = "left"
     for heading in headings(summary):
         narrow = heading == "settings" or console.width < WIDTH
-        table.add_column(heading, justify="right" if heading == "passes" else "left", no_wrap=not narrow, overflow="fold")
+        table.add_column(
+            heading,
+            justify="right" if heading == "passes" else "left",
+            no_wrap=not narrow,
+            overflow="fold",
+            min_width=LEAST_SETTINGS if heading == "settings" else None,
+        )
     previous = None
     for row in readable_rows(summary):
         if previous not in (None, row[0]):
@@ -233,6 +248,6 @@ def latex(summary: pd.DataFrame, note: str) -> str:
 def escape(text: str) -> str:
     """Text for LaTeX."""
     special = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "<": "$<$", "~": r"\textasciitilde{}"}
-    special |= {MARK.strip(): r"$\dagger$"}
+    special |= {MARK.strip(): r"$\dagger$", "\N{PLUS-MINUS SIGN}": r"$\pm$"}
     special |= {character: "\\" + character for character in "&%$#_"}
     return "".join(special.get(character, character) for character in text).replace("+-", r"$\pm$")

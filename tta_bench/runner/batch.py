@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from tta_bench.rng import Noise, digest
 from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, gold_ids, judged_ids
@@ -17,11 +18,12 @@ from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import TOKEN, Record
 from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.sampling.eos import EosPolicy
-from tta_bench.sampling.sampler import sample
+from tta_bench.sampling.holdout import holdout_probability
+from tta_bench.sampling.sampler import evaluating, sample
 from tta_bench.sampling.schedule import Blocks
 from tta_bench.sampling.trace import STATISTICS, step_statistics, token_statistics
 from tta_bench.tasks.base import Problem, Task, problem_digest
-from tta_bench.types import Generation, Observe
+from tta_bench.types import Generation, Observe, StepInfo
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,33 @@ def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterato
 
 
 def decode_batch(
-    spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedModel, observe: Observe | None = None
+    spec: RunSpec,
+    task: Task,
+    batch: Sequence[Item],
+    loaded: LoadedModel,
+    observe: Observe | None = None,
+    probe_folds: int = 0,
 ) -> tuple[list[Record], pd.DataFrame]:
-    """Generate the answers of one batch: its records, not scored yet, and their per-step statistics."""
+    """Generate the answers of one batch: its records, not scored yet, and their per-step statistics.
+
+    Args:
+        spec: the run.
+        task: of the problems.
+        batch: the items.
+        loaded: the model.
+        observe: told of every step.
+        probe_folds: for traced items, also ask for the probability of every token when it is hidden, in so many folds; 0
+            does not. What that costs is in no record.
+    """
     sampler = spec.strategy()
     tokens, padding, pads = padded_rows([item.prompt.ids for item in batch], loaded)
     prompts = [item.prompt for item in batch]
     constraint = None
     if spec.constraint == "task" and sampler.uses_constraint:
         constraint = batch_constraint(task, [item.problem for item in batch], prompts, loaded.tokenizer, pads)
+    denoiser = Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False)))
     generation = sample(
-        Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False))),
+        denoiser,
         sampler,
         Blocks(spec.steps, spec.block_length),
         tokens,
@@ -124,7 +142,8 @@ def decode_batch(
     trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
     if sampler.vote is None and any(item.traced for item in batch):
         golds = gold_answers(batch, rows, [record["text"] for record in records], task, loaded.tokenizer)
-        trace = with_tokens(trace, token_frame(batch, generation, pads, golds))
+        probed = [probe(denoiser, info, list(golds), probe_folds) for info in generation.steps]
+        trace = with_tokens(trace, token_frame(batch, generation, pads, golds, probed))
     return records, trace
 
 
@@ -187,16 +206,38 @@ def gold_answers(
     return found
 
 
+def probe(denoiser: Denoiser, info: StepInfo, rows: Sequence[int], folds: int) -> dict[str, Tensor]:
+    """``holdout``: the probability (B, L) of each token that stands once the step has committed, when it is hidden.
+
+    Empty where ``folds`` is 0. Only ``rows`` are evaluated.
+    """
+    if not folds:
+        return {}
+    told = torch.zeros_like(info.canvas.editable)
+    told[list(rows)] = True
+    tokens = torch.where(info.committed, info.prediction.tokens, info.canvas.tokens)
+    canvas = replace(info.canvas, tokens=tokens, editable=info.canvas.editable & told)
+    if not bool(canvas.editable.any()):
+        return {"holdout": torch.zeros(tokens.shape, device=tokens.device)}
+    with torch.no_grad(), evaluating(denoiser.model):
+        return {"holdout": holdout_probability(denoiser, canvas, folds)}
+
+
 def token_frame(
-    batch: Sequence[Item], generation: Generation, pads: Sequence[int], golds: Mapping[int, np.ndarray]
+    batch: Sequence[Item],
+    generation: Generation,
+    pads: Sequence[int],
+    golds: Mapping[int, np.ndarray],
+    probed: Sequence[Mapping[str, Tensor]],
 ) -> pd.DataFrame:
     """One row per row in ``golds`` and step, with lists over the tokens on its canvas, named ``TOKEN`` + statistic.
 
-    The statistics are those of ``token_statistics``, ``position`` counted without padding, and ``gold``, the right token there.
+    The statistics are those of ``token_statistics``, ``position`` counted without padding, ``gold``, the right token there, and
+    what was ``probed`` at each step.
     """
     rows, found = list(golds), []
-    for step, info in enumerate(generation.steps):
-        for row, values in zip(rows, token_statistics(info, rows), strict=True):
+    for step, (info, more) in enumerate(zip(generation.steps, probed, strict=True)):
+        for row, values in zip(rows, token_statistics(info, rows, more), strict=True):
             position = values["position"] - pads[row]
             told = values | {"position": position, "gold": golds[row][position]}
             found.append({"key": batch[row].key, "step": step} | {TOKEN + name: value for name, value in told.items()})

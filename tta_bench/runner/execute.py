@@ -71,12 +71,21 @@ class Effort:
         max_failures: problems that may fail in a visit before it is given up.
         time_limit: seconds that a problem may take, n times as long for a batch of n; None sets no limit.
         token_traces: problems, the first of the split, of which the trace tells every token.
+        probe_folds: also ask for the probability that each of these tokens has when it is hidden, in so many folds and with
+            as many evaluations a step, which no record counts; 0 does not.
     """
 
     batch_size: int | None = None
     max_failures: int = 10
     time_limit: float | None = None
     token_traces: int = 0
+    probe_folds: int = 0
+
+    def __post_init__(self) -> None:
+        if self.probe_folds == 1 or self.probe_folds < 0:
+            raise ValueError(
+                f"probe_folds={self.probe_folds}: must be 0, or at least 2; one fold would hide every token at once"
+            )
 
 
 @dataclass
@@ -232,7 +241,7 @@ class Visit:
         limit, loaded = self.effort.time_limit, self.model.get()
         try:
             with time_limit(None if limit is None else limit * len(batch)):
-                return decode_batch(self.spec, self.task, batch, loaded, self.watch.step)
+                return decode_batch(self.spec, self.task, batch, loaded, self.watch.step, self.effort.probe_folds)
         except TimeLimitError:
             self.model.forget()  # it was stopped in the middle: what that left behind in the model is unknown
             raise

@@ -133,6 +133,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
             max_failures=whole(config, "max_failures", 0),
             time_limit=None if config["time_limit"] is None else positive(config, "time_limit"),
             token_traces=whole(config, "token_traces", 0),
+            probe_folds=whole(config, "probe_folds", 0),
         ),
         output_dir=folder(config, "output_dir"),
         report_dir=folder(config, "report_dir"),

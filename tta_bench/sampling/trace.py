@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -76,8 +76,15 @@ def signals(info: StepInfo) -> dict[str, Tensor]:
     }
 
 
-def token_statistics(info: StepInfo, rows: Sequence[int]) -> list[dict[str, np.ndarray]]:
+def token_statistics(
+    info: StepInfo, rows: Sequence[int], more: Mapping[str, Tensor] | None = None
+) -> list[dict[str, np.ndarray]]:
     """For each of the rows named, what is known of the tokens that stand on its canvas once the step has committed.
+
+    Args:
+        info: the step.
+        rows: to be told of.
+        more: further signals (B, L), by name.
 
     Returns:
         Arrays (T,) over the tokens of a row: ``position`` in the sequence, padding included; ``token`` id; ``fresh``, committed
@@ -92,7 +99,7 @@ def token_statistics(info: StepInfo, rows: Sequence[int]) -> list[dict[str, np.n
         "fresh": info.committed,
         "remaskable": canvas.committed & ~info.frozen & ~last,
         "remasked": info.remasked,
-        **{name: value.float() for name, value in signals(info).items()},
+        **{name: value.float() for name, value in (signals(info) | dict(more or {})).items()},
     }
     picked = {name: value[places][standing].cpu().numpy() for name, value in values.items()}
     picked = {"position": standing.nonzero()[:, 1].cpu().numpy()} | picked
