@@ -20,3 +20,9 @@ def test_every_sampler_tells_rule_cost_parameters_and_reference(name: str) -> No
     # Controls and this package's own sampler have no paper.
     own = name in ("tta", "random_remask", "more_steps")
     assert own or re.search(r"arXiv:\d{4}\.\d{5}", entry.reference)
+
+
+def test_the_example_of_the_statistics_runs(capsys: pytest.CaptureFixture) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (PAGE.parent / "statistics.md").read_text(), flags=re.DOTALL)
+    exec(compile(code, "docs/statistics.md", "exec"), {})
+    assert capsys.readouterr().out.endswith("\n969\n")

@@ -7,9 +7,6 @@ import math
 from scipy import stats
 from scipy.optimize import brentq
 
-FEW = 100
-"""Below this number of problems, t intervals of proportions are rough."""
-
 
 def wilson_limits(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for k of n problems solved.

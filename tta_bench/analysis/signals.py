@@ -90,9 +90,9 @@ def uncertainty(found: Sequence[Compared], study: Study, describe: Describer, pl
         "Items are tokens on the canvas, judged against the right answer nearest to the one given, or answers, each with the "
         "mean of its tokens' signals. Signals that are probabilities count as 1 - p. auroc, average_precision, prr: higher is "
         "better; aurc, e_aurc, augrc, brier, ece: lower. One run for each task and each of analysis.n_judged samplers: the one "
-        "with the most steps, the middle one of several. Of the problems whose tokens were traced, those count whose tokens can be judged; answers "
-        "count in steps that they still took part in. The ece is a plug-in estimate, too large where items are few; its "
-        "interval is the basic bootstrap's, approximate.",
+        "with the most steps, the middle one of several. Of the problems whose tokens were traced, those count whose tokens "
+        "can be judged; answers count in steps that they still took part in. The ece is a plug-in estimate, too large where "
+        "items are few; its interval is the basic bootstrap's, approximate.",
         brief="step == 'end' and metric in ['auroc', 'augrc', 'prr_50', 'ece']",
     )
 
