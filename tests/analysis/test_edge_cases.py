@@ -128,8 +128,11 @@ def test_a_broken_claim_file_or_table_is_written_again(tmp_path: Path, capsys: p
     report = tmp_path / "reports" / "all"
     first = {file.name: file.read_bytes() for file in report.rglob("*.csv")}
     (report / "claims.json").write_text("{")
-    (report / "tables" / "old.csv").write_text("of a section that there is no more")
+    (report / "tables" / "selection.csv").write_text("of a table that there is no more")
+    (report / "tables" / "mine.csv").write_text("of the user")
     assert analyze(tmp_path, capsys)[0] == 0
+    assert (report / "tables" / "mine.csv").read_text() == "of the user"
+    (report / "tables" / "mine.csv").unlink()
     json.loads((report / "claims.json").read_text())
     assert {file.name: file.read_bytes() for file in report.rglob("*.csv")} == first
 

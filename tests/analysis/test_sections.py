@@ -17,7 +17,7 @@ from tta_bench.analysis.across_tasks import across_tasks
 from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
 from tta_bench.analysis.claims import COUNTS, measured_columns
 from tta_bench.analysis.compare import Compared, compare, made
-from tta_bench.analysis.describe import Describer
+from tta_bench.analysis.describe import Describer, describer
 from tta_bench.analysis.effects import effects, sweeps
 from tta_bench.analysis.load import Study, load_run, load_study
 from tta_bench.analysis.plan import Allowances, TestPlan
@@ -39,8 +39,7 @@ def scores(seed: int, share: float, replicates: int = 1, n: int = N) -> np.ndarr
 
 def looked_at(folder: Path, allow: Allowances | None = None) -> tuple[list[Compared], Study, Describer]:
     study = load_study(folder, allow=allow or Allowances())
-    runs = [run for pair in study.pairs for run in (pair.baseline, pair.candidate)]
-    return made(compare(study)), study, Describer(runs)
+    return made(compare(study)), study, describer(study)
 
 
 def equal(folder: Path, allow: Allowances | None = None) -> pd.DataFrame:
@@ -360,8 +359,8 @@ def test_every_number_of_a_report_is_claimed(swept: Path, tmp_path: Path) -> Non
 
 def test_a_table_for_reading_hides_ids_and_joins_intervals() -> None:
     frame = pd.DataFrame({"task": ["a", "b"], "x": [0.5, np.nan], "x_low": [0.4, np.nan], "x_high": [0.6, np.nan],
-                          "n": [3, 4], "run_id": ["r", "s"], "empty": [np.nan, np.nan]})  # fmt: skip
+                          "n": [3, 4], "p_value": [1e-9, 0.25], "run_id": ["r", "s"], "empty": [np.nan, np.nan]})  # fmt: skip
     names, rows = readable(Section("s", "S", frame, {}, brief="task == 'a'"))
-    assert names == ["task", "x", "n"]
-    assert rows == [["a", "0.500 [0.400, 0.600]", "3"]]
-    assert readable(Section("s", "S", frame, {}))[1][1] == ["b", "", "4"]
+    assert names == ["task", "x", "n", "p value"]
+    assert rows == [["a", "0.500 [0.400, 0.600]", "3", "<0.001"]]
+    assert readable(Section("s", "S", frame, {}))[1][1] == ["b", "", "4", "0.250"]

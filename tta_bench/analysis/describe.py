@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tta_bench.analysis.load import Run
+from tta_bench.analysis.load import Run, Study
 
 
 class Describer:
@@ -22,6 +22,11 @@ class Describer:
         found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying}
         shown = {"steps": run.config["steps"], **found}
         return " ".join(f"{key}={value}".replace(", ", ",") for key, value in shown.items() if (key, value) != ("steps", None))
+
+
+def describer(study: Study) -> Describer:
+    """Of all runs of a study."""
+    return Describer([run for pair in study.pairs for run in (pair.baseline, pair.candidate)])
 
 
 def settings_of(run: Run) -> dict[str, Any]:

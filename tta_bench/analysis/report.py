@@ -17,7 +17,7 @@ from tta_bench.analysis.across_tasks import across_tasks
 from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
 from tta_bench.analysis.claims import claims
 from tta_bench.analysis.compare import Compared, compare, made, untestable
-from tta_bench.analysis.describe import Describer
+from tta_bench.analysis.describe import Describer, describer
 from tta_bench.analysis.effects import effects, response, sweeps
 from tta_bench.analysis.load import Pair, Study
 from tta_bench.analysis.plan import TestPlan
@@ -58,9 +58,11 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     """Analyse a study and write summary.{csv,md,tex}, tables/, figures/, claims.json and report.html into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     found = compare(study)
-    summary = summary_of(found, study, plan)
     compared = made(found)
-    sections = sections_of(compared, study, plan)
+    describe = describer(study)
+    equal = at_equal_passes(compared, study, describe, plan)
+    summary = summary_of(found, study, plan, equal)
+    sections = sections_of(compared, study, describe, plan, equal)
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note) + write_sections(sections, folder / "tables")
     drawn = drawings(summary, compared, study)
@@ -76,11 +78,12 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     return Report(summary, sections, note, answer, page, (*files, page), refused, untestable(compared))
 
 
-def sections_of(compared: Sequence[Compared], study: Study, plan: TestPlan) -> tuple[Section, ...]:
-    """The tables beside the summary, those left out for which the study has no data."""
-    describe = Describer([run for pair in study.pairs for run in (pair.baseline, pair.candidate)])
+def sections_of(
+    compared: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan, equal: Section | None
+) -> tuple[Section, ...]:
+    """The tables beside the summary, ``equal`` first, those left out for which the study has no data."""
     found = (
-        at_equal_passes(compared, study, describe, plan),
+        equal,
         whole_curves(compared, study, describe, plan),
         pareto(compared, study, describe, plan),
         across_tasks(compared, plan),
@@ -92,12 +95,16 @@ def sections_of(compared: Sequence[Compared], study: Study, plan: TestPlan) -> t
     return tuple(section for section in found if section)
 
 
+TABLES = ("equal_passes", "curves", "pareto", "tasks", "effects", "selection", "uncertainty", "remasking")
+"""Names of the tables that a report may have."""
+
+
 def write_sections(sections: Sequence[Section], folder: Path) -> list[Path]:
-    """A CSV file for each; files of sections that there are no more are removed."""
+    """A CSV file for each; an earlier report's files of tables that there are no more are removed."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{section.name}.csv" for section in sections]
-    for old in set(folder.glob("*.csv")) - set(paths):
-        old.unlink()
+    for name in set(TABLES) - {section.name for section in sections}:
+        (folder / f"{name}.csv").unlink(missing_ok=True)
     for section, path in zip(sections, paths, strict=True):
         section.frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     return paths

@@ -11,6 +11,7 @@ import pandas as pd
 from tta_bench.analysis import stats
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.stats import Floats, SignFlips
+from tta_bench.analysis.tables import p_text
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ def cell(row: Mapping[Hashable, object], name: str) -> str:
     value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
     if value is None or value != value:
         return ""
+    if name.startswith("p_"):
+        return p_text(float(str(value)))
     interval = f" [{number(low)}, {number(high)}]" if isinstance(low, float) and low == low else ""
     return number(value) + interval
 

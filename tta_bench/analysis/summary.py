@@ -11,7 +11,7 @@ import pandas as pd
 from tta_bench.analysis import stats
 from tta_bench.analysis.budgets import at_equal_passes
 from tta_bench.analysis.compare import Compared, Refused, compare, made
-from tta_bench.analysis.describe import Describer
+from tta_bench.analysis.describe import Describer, describer
 from tta_bench.analysis.gate import complete
 from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
@@ -69,10 +69,11 @@ def summarize(study: Study, plan: TestPlan) -> pd.DataFrame:
     Raises:
         AnalysisError: no pair may be compared.
     """
-    return summary_of(compare(study), study, plan)
+    found = compare(study)
+    return summary_of(found, study, plan, at_equal_passes(made(found), study, describer(study), plan))
 
 
-def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan) -> pd.DataFrame:
+def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan, equal_passes: Section | None) -> pd.DataFrame:
     """One row per run and comparison, p-values adjusted by max-T over all of them, verdicts at the adjusted level.
 
     Rows are grouped by task; a baseline directly precedes the candidates that are compared with it. ``delta`` and what
@@ -80,7 +81,7 @@ def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan
     without numbers, with the reason as its verdict; ``caveat`` tells what was allowed by way of exception.
     """
     judged = iter(judge(made(found), plan))
-    describe = Describer([run for pair in study.pairs for run in (pair.baseline, pair.candidate)])
+    describe = describer(study)
     rows: list[dict[str, Any]] = []
     shown: tuple[str, tuple[str, ...]] | None = None
     for one in found:
@@ -96,7 +97,7 @@ def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     ordered = [row for task in tasks for row in rows if row["task"] == task]
     frame = pd.DataFrame(ordered, columns=list(COLUMNS))
-    return with_equal_passes(frame.assign(note=frame["note"].fillna("")), at_equal_passes(made(found), study, describe, plan))
+    return with_equal_passes(frame.assign(note=frame["note"].fillna("")), equal_passes)
 
 
 def with_equal_passes(summary: pd.DataFrame, section: Section | None) -> pd.DataFrame:
