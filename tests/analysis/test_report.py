@@ -87,7 +87,9 @@ def test_a_sampler_without_steps_shows_none_and_is_paired(study: Study, tmp_path
 def test_many_samplers_are_told_by_verdict() -> None:
     rows = [("t", "a", 0.1, "better"), ("t", "b", 0.3, "better"), ("t", "c", -0.2, "worse"), ("t", "d", 0.0, "equivalent")]
     few = pd.DataFrame([*rows, ("t", "base", 0.0, "")], columns=["task", "sampler", "delta", "verdict"])
+    few = few.assign(baseline_passes=8.0, forward_passes=[8.0, 8, 8, 20, 8])
     assert sentences(few)[0] == "t: a against its baseline, +10.0 points in 1 comparison(s): 1 better."
+    assert sentences(few)[3].startswith("t: d against its baseline at 2.5 times the passes, +0.0 points")
     many = pd.DataFrame([*rows, ("t", "e", 0.01, "inconclusive")], columns=["task", "sampler", "delta", "verdict"])
     assert sentences(many) == [
         "t: better than the baseline: b (+30.0), a (+10.0).",

@@ -20,7 +20,9 @@ from tta_bench.analysis.section import Differences, Section, difference_columns,
 from tta_bench.analysis.stats import Floats
 from tta_bench.runner.difference import flat
 
-UNLIKE = "the two keep different numbers of budgets: comparing their AUP says little"
+FAR = "nearest measured budget: not the same passes, not tested"
+ALONE = "of one of the two a single budget counts: its AUP is no area"
+UNLIKE = "the two keep different budgets: comparing their AUP says little"
 
 FEW_PROBLEMS = 2
 """Fewer in common, and nothing is compared."""
@@ -141,10 +143,10 @@ def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer
         return None
     # All are tested, so that what was measured is adjusted as in the summary; what lies beyond the curve is not told.
     told = judged_columns(columns, plan)
-    beyond = [str(row["baseline"]).startswith("nearest") for row in rows]
-    frame = pd.DataFrame(
-        [row | (untested(columns[i]) if beyond[i] else told[i]) | {"note": row["baseline"]} for i, row in enumerate(rows)]
-    )
+    for i, row in enumerate(rows):
+        beyond = str(row["baseline"]).startswith("nearest")
+        row |= untested(columns[i]) if beyond else told[i] | {"note": joined(row["baseline"], told[i]["note"])}
+    frame = pd.DataFrame(rows)
     return Section(
         "equal_passes",
         "At equal forward passes",
@@ -164,7 +166,12 @@ def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer
 def untested(one: Differences) -> dict[str, Any]:
     """The columns of a comparison that is told and not tested."""
     nothing = dict.fromkeys(("delta_low", "delta_high", "p_value", "p_adjusted"), np.nan)
-    return {"delta": float(one.d.mean()), **nothing, "verdict": ""}
+    return {"delta": float(one.d.mean()), **nothing, "verdict": "", "note": FAR}
+
+
+def joined(*notes: object) -> str:
+    """Notes as one, empty ones left out."""
+    return "; ".join(str(note) for note in notes if note)
 
 
 def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
@@ -175,8 +182,8 @@ def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, p
     columns: list[Differences] = []
     matches: dict[tuple[str, ...], Match] = {}
     for one in found:
-        match = matched(ours[one.pair.candidate.run_id], bases[one.pair.baseline.run_id])
-        if match:  # every member of a family finds the same
+        match = matched(ours[one.pair.candidate.run_id], bases[one.pair.baseline.run_id], one.problems)
+        if match:  # every member of a family finds the same, where all have the same problems
             matches.setdefault(match.key, match)
     parallel = parallelism(list(matches.values()), plan)
     for match, told in zip(matches.values(), parallel, strict=True):
@@ -231,12 +238,12 @@ class Match:
     @property
     def key(self) -> tuple[str, ...]:
         """Names the runs."""
-        return tuple(run.run_id for side in (self.mine, self.base) for run in side.runs)
+        return tuple(sorted(run.run_id for side in (self.mine, self.base) for run in side.runs))
 
 
-def matched(mine: Family, base: Family) -> Match | None:
-    """None where one has a single budget, or the curves no range or no problems in common."""
-    problems = common(base.problems, mine.problems)
+def matched(mine: Family, base: Family, asked: Sequence[str]) -> Match | None:
+    """On the problems asked for; None where one has a single budget, or the curves no range or no problems in common."""
+    problems = common(asked, common(base.problems, mine.problems))
     if min(len(mine.runs), len(base.runs)) < 2 or len(problems) < FEW_PROBLEMS:
         return None
     one, other = mine.on(problems).passes, base.on(problems).passes
@@ -281,17 +288,18 @@ def parallelism(matches: Sequence[Match], plan: TestPlan) -> list[dict[str, Any]
                 "aup_difference": one.value - other.value,
                 "aup_difference_low": float(low),
                 "aup_difference_high": float(high),
-                "aup_budgets": mine_kept,
-                "baseline_aup_budgets": base_kept,
-                "aup_note": "" if mine_kept == base_kept else UNLIKE,
+                "aup_budgets": len(mine_kept),
+                "baseline_aup_budgets": len(base_kept),
+                "aup_note": ALONE if 1 in (len(mine_kept), len(base_kept)) else "" if mine_kept == base_kept else UNLIKE,
             }
     return found
 
 
-def kept_budgets(side: Family, problems: Sequence[str]) -> int:
-    """How many budgets count for AUP: those that lose no more than 5 points against the one with the most passes."""
-    accuracy = side.on(problems).scores.mean(axis=0)
-    return int((100 * accuracy >= 100 * accuracy[-1] - equal_compute.SLACK).sum())
+def kept_budgets(side: Family, problems: Sequence[str]) -> tuple[float, ...]:
+    """The budgets that count for AUP: those that lose no more than 5 points against the one with the most passes."""
+    curve = side.on(problems)
+    accuracy = 100 * curve.scores.mean(axis=0)
+    return tuple(curve.passes[accuracy >= accuracy[-1] - equal_compute.SLACK - 1e-9].tolist())
 
 
 def pareto(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:

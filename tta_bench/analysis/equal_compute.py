@@ -144,7 +144,7 @@ def accuracy_under_parallelism(
     order = np.argsort(rho, axis=-1, kind="stable")
     rho, y = (np.take_along_axis(values, order, axis=-1) for values in (rho, y))
     weighted = y * np.minimum(np.exp(-alpha * (1 - y / top)), 1.0)
-    kept = y >= y[..., :1] - slack
+    kept = y >= y[..., :1] - slack - 1e-9  # a loss of just so many points is no more than that, however it is rounded
     area = rho[..., 0] * y[..., 0]
     last_rho, last = rho[..., 0], weighted[..., 0]
     for i in range(1, rho.shape[-1]):  # what is left out has no place in the sum: its neighbours are joined

@@ -52,10 +52,12 @@ class Tally:
     Attributes:
         problems: (C,) ids, or labels.
         sums: by name, (C,).
+        n_problems: that were counted.
     """
 
     problems: tuple[str, ...]
     sums: Mapping[str, Floats]
+    n_problems: int
 
     def ratios(self, counts: Floats) -> dict[str, Floats]:
         """Every ratio (R,) with problems drawn as often as ``counts`` (R, C) say."""
@@ -64,15 +66,15 @@ class Tally:
     def on(self, problems: Sequence[str]) -> Tally:
         """The same for some of the problems."""
         places = [self.problems.index(name) for name in problems]
-        return Tally(tuple(problems), {name: values[places] for name, values in self.sums.items()})
+        return Tally(tuple(problems), {name: values[places] for name, values in self.sums.items()}, len(places))
 
 
 def tally(tokens: pd.DataFrame) -> Tally:
     """Count what became of tokens.
 
     Args:
-        tokens: of one run, a row for each key, step and token on the canvas; columns key, unit, step, position, token, gold,
-            loss, remaskable, remasked.
+        tokens: of one run, a row for each key, step and token on the canvas; columns key, problem, unit, step,
+            position, token, gold, loss, remaskable, remasked.
     """
     rows = tokens.sort_values(["key", "position", "step"], kind="stable")
     after = rows.groupby(["key", "position"], sort=False)["loss"].shift(-1)
@@ -96,7 +98,7 @@ def tally(tokens: pd.DataFrame) -> Tally:
     sums = counted.groupby(rows["unit"]).sum()
     answers = rows.groupby("unit")["key"].nunique().astype(float)
     columns = {str(name): sums[name].to_numpy() for name in sums} | {"answers": answers.to_numpy()}
-    return Tally(tuple(sums.index), columns)
+    return Tally(tuple(sums.index), columns, rows["problem"].nunique())
 
 
 def remasking(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
@@ -140,7 +142,7 @@ def same_budget(control: Run, run: Run) -> bool:
 
 def measured(mine: Tally, plan: TestPlan) -> dict[str, Any]:
     """Every ratio of a run with its interval, and why some have none."""
-    columns: dict[str, Any] = {"n_problems": len(mine.problems), "n_remasked": int(mine.sums["remasked"].sum())}
+    columns: dict[str, Any] = {"n_problems": mine.n_problems, "n_remasked": int(mine.sums["remasked"].sum())}
     drawn, notes = resampled(mine, plan), []
     for name, values in mine.ratios(np.ones((1, len(mine.problems)))).items():
         estimate = interval(float(values[0]), drawn[name], mine, plan)

@@ -26,7 +26,7 @@ from tta_bench.analysis.section import Section, readable
 from tta_bench.analysis.selection import selection
 from tta_bench.analysis.signals import uncertainty
 from tta_bench.analysis.summary import SUMMARY_METHODS, summary_of
-from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, readable_rows, write_tables
+from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, listed, readable_rows, write_tables
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,15 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     for name, figure in drawn.items():
         files += figures.save(figure, folder / "figures", name)
     answer = tuple(sentences(summary))
-    numbers = claims([Section("summary", study.name, summary, SUMMARY_METHODS), *sections], study, plan)
+    # What the summary repeats of another table is claimed there, with what it rests on.
+    own = summary[[name for name in summary if not str(name).startswith("equal_passes_")]]
+    numbers = claims([Section("summary", study.name, own, SUMMARY_METHODS), *sections], study, plan)
     files.append(folder / "claims.json")
     files[-1].write_bytes(orjson.dumps(numbers, option=orjson.OPT_APPEND_NEWLINE))
     page = folder / "report.html"
-    page.write_text(render(study, summary, sections, note, answer, [folder / "figures" / f"{name}.svg" for name in drawn]))
+    page.write_text(
+        render(study, plan, summary, sections, note, answer, [folder / "figures" / f"{name}.svg" for name in drawn])
+    )
     refused = int(summary["verdict"].isin(REFUSED).sum())
     return Report(summary, sections, note, answer, page, (*files, page), refused, untestable(compared))
 
@@ -165,7 +169,9 @@ def of_sampler(task: str, sampler: str, rows: pd.DataFrame) -> str:
     counts = ", ".join(f"{n} {verdict}" for verdict, n in rows["verdict"].value_counts(sort=False).sort_index().items())
     low, high = 100 * rows["delta"].min(), 100 * rows["delta"].max()
     spread = f"{low:+.1f}" if len(rows) == 1 else f"{low:+.1f} to {high:+.1f}"
-    return f"{task}: {sampler} against its baseline, {spread} points in {len(rows)} comparison(s): {counts}."
+    times = (rows["forward_passes"] / rows["baseline_passes"]).round(2)
+    cost = "" if (times == 1).all() else f" at {listed(times)} times the passes"
+    return f"{task}: {sampler} against its baseline{cost}, {spread} points in {len(rows)} comparison(s): {counts}."
 
 
 def of_verdict(task: str, verdict: str, rows: pd.DataFrame) -> str:
@@ -178,6 +184,7 @@ def of_verdict(task: str, verdict: str, rows: pd.DataFrame) -> str:
 
 def render(
     study: Study,
+    plan: TestPlan,
     summary: pd.DataFrame,
     sections: Sequence[Section],
     note: str,
@@ -189,6 +196,7 @@ def render(
     runs = {run.run_id: run for pair in study.pairs for run in (pair.baseline, pair.candidate)}
     return environment.get_template("report.html.j2").render(
         name=study.name,
+        level=f"{100 * (1 - 2 * plan.alpha):g} %",
         headings=headings(summary),
         rows=readable_rows(summary),
         note=note,

@@ -134,7 +134,8 @@ def number(value: object) -> str:
     """Three digits after the point where there are any."""
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.0f}" if value.is_integer() and abs(value) > 1 else f"{value:.3f}"
+    text = f"{value:.3f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def run_ids(ids: Sequence[str]) -> str:

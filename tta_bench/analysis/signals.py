@@ -18,7 +18,7 @@ from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.stats import CELLS, Estimate
-from tta_bench.analysis.uncertainty_quality import METRICS, Items, Judged, calibration, difference, judge
+from tta_bench.analysis.uncertainty_quality import CONSTANT, METRICS, Items, Judged, calibration, difference, judge
 
 SIGNALS = {
     "entropy": "entropy",
@@ -54,7 +54,7 @@ class Moment:
 
     Attributes:
         level: token or answer.
-        step: number of the step, from 0, or ``end``.
+        step: number of the step, from 1, or ``end``.
         rows: an item each, with its signals, ``problem`` and ``loss``.
         metrics: to be worked out.
     """
@@ -91,9 +91,10 @@ def uncertainty(found: Sequence[Compared], study: Study, describe: Describer, pl
         "mean of its tokens' signals. Signals that are probabilities count as 1 - p. auroc, average_precision, prr: higher is "
         "better; aurc, e_aurc, augrc, brier, ece: lower. One run for each task and each of analysis.n_judged samplers: the one "
         "with the most steps, the middle one of several. Of the problems whose tokens were traced, those count whose tokens "
-        "can be judged; answers count in steps that they still took part in. The ece is a plug-in estimate, too large where "
-        "items are few; its interval is the basic bootstrap's, approximate.",
-        brief="step == 'end' and metric in ['auroc', 'augrc', 'prr_50', 'ece']",
+        "can be judged; answers count in steps that they still took part in. At a step, tokens count that stood there before; "
+        "at the end all, those of the last step by what was known before they stood there. The ece is a plug-in estimate, too "
+        "large where items are few; its interval is the basic bootstrap's, approximate.",
+        brief=f"step == 'end' and metric in ['auroc', 'augrc', 'prr_50', 'ece'] and note != '{CONSTANT}'",
     )
 
 
@@ -141,7 +142,7 @@ def steps_of(level: str, rows: pd.DataFrame) -> Iterable[Moment]:
     if len(steps) > MOST_STEPS:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, MOST_STEPS).round().astype(int))]
     for step in steps:
-        yield Moment(level, str(step), rows[rows["step"] == step], ("auroc",))
+        yield Moment(level, str(step + 1), rows[rows["step"] == step], ("auroc",))
 
 
 def known_tokens(run: Run, problems: Sequence[str], replicates: int | None) -> pd.DataFrame:

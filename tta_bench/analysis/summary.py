@@ -54,8 +54,6 @@ SUMMARY_METHODS = {
     "delta_tango_high": "Tango score interval for paired proportions, upper end",
     "delta_bca_low": "BCa bootstrap interval, lower end",
     "delta_bca_high": "BCa bootstrap interval, upper end",
-    "equal_passes_delta": "mean paired difference from the baseline at the candidate's own forward passes, t interval",
-    "equal_passes_p_adjusted": "sign-flip permutation test adjusted by max-T over all comparisons at equal passes",
 }
 """How the numbers of the summary were found."""
 
@@ -196,7 +194,8 @@ def _checked(one: Compared, plan: TestPlan) -> dict[str, Any]:
 def _timed(one: Compared, plan: TestPlan) -> dict[str, Any]:
     """Candidate's seconds over the baseline's; nothing where a clock saw none pass.
 
-    Problems of one batch were timed together, so that there is an interval only where both runs had the same batches.
+    Problems of one batch were timed together, so that there is an interval only where it is known which these are: with one
+    replicate, and the same batches in both runs.
     """
     base, candidate = (
         run.values("seconds", one.problems, one.replicates).mean(axis=1) for run in (one.pair.baseline, one.pair.candidate)
@@ -206,7 +205,8 @@ def _timed(one: Compared, plan: TestPlan) -> dict[str, Any]:
     batches = [np.unique(side, return_inverse=True)[1] for side in (base, candidate)]
     together = np.unique(batches[0] * len(base) + batches[1], return_inverse=True)[1]
     ratio = stats.ratio_interval(base, candidate, 1 - plan.alpha, together)
-    if together.max() > min(side.max() for side in batches):
+    replicated = one.baseline.shape[1] > 1 or one.candidate.shape[1] > 1  # of which each was in a batch of its own
+    if replicated or together.max() > min(side.max() for side in batches):
         return {"seconds_ratio": ratio.value}
     return {"seconds_ratio": ratio.value, "seconds_ratio_low": ratio.ci_low, "seconds_ratio_high": ratio.ci_high}
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape as escape_markup
+from rich.measure import Measurement
 from rich.table import Table
 
 from tta_bench.analysis.plan import TestPlan
+from tta_bench.analysis.proportions import tango_limits
 
 HEADINGS = ("task", "sampler", "settings", "score %", "delta [CI]", "p (adj.)", "verdict", "passes")
 """Of the tables meant for reading; summary.csv has every column."""
 
 EQUAL = "equal passes"
 """One more heading where costs differ: the difference from the baseline at the candidate's own forward passes."""
-
-WIDTH = 112
-"""Columns of a terminal that the table needs to have a line for each row."""
-
-LEAST_SETTINGS = 12
-"""Columns that settings get at least, before they are folded."""
 
 STYLES = {
     "better": "green", "worse": "red", "equivalent": "cyan", "inconclusive": "dim", "incomplete": "yellow",
@@ -110,7 +107,8 @@ def caption(summary: pd.DataFrame, plan: TestPlan) -> str:
             f"{100 * (1 - 2 * plan.alpha):g} % interval lies within +-{100 * plan.margin:g} points (a score interval where "
             "problems are right or wrong), unadjusted. "
             "Passes: model evaluations per answer.",
-            f"Minimum detectable effect (80 % power): {100 * mde.min():.1f} to {100 * mde.max():.1f} points."
+            "Minimum detectable effect (80 % power, one comparison by itself): "
+            f"{100 * mde.min():.1f} to {100 * mde.max():.1f} points."
             if len(mde)
             else "",
             *warnings(summary),
@@ -133,7 +131,7 @@ def warnings(summary: pd.DataFrame) -> list[str]:
         found.append(
             f"Costs differ in {len(unequal)} comparison(s). Equal passes: against the baseline at the candidate's own passes, "
             "between measured budgets interpolated in log2(passes)"
-            + (f"; * {far} at the nearest budget, as the baseline was not measured that far." if far else ".")
+            + (f" (*: {far} at the nearest budget, as the baseline was not measured that far; not tested)." if far else ".")
         )
     else:
         found.append("Costs match in every comparison.")
@@ -142,9 +140,13 @@ def warnings(summary: pd.DataFrame) -> list[str]:
         found.append(
             f"In {again} comparison(s) a run stands beside a further baseline: its sampler does not use what these differ in."
         )
-    same = int((compared["delta_ci_high"] - compared["delta_ci_low"] == 0).sum())
-    if same:
-        found.append(f"Warning: in {same} comparison(s) all differences are the same, mostly 0: no interval can be estimated.")
+    same = compared[compared["delta_ci_high"] - compared["delta_ci_low"] == 0]
+    if len(same):
+        possible = 100 * tango_limits(0, 0, int(same["n_problems"].min()), 0.9)[1]
+        found.append(
+            f"Warning: in {len(same)} comparison(s) every problem has the same difference, mostly 0: no interval can be "
+            f"estimated. Equivalent then means these problems; on others, up to {possible:.1f} points are possible."
+        )
     if summary.loc[summary["score"].notna(), "n_problems"].min() < 100:
         found.append(
             "Warning: with fewer than 100 problems t intervals are rough; trust the permutation p-values more"
@@ -177,19 +179,26 @@ def comparisons(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: str) -> None:
-    """The readable table on a terminal; where it is narrower than ``WIDTH``, cells are folded rather than cut."""
+    """The readable table on a terminal; where that is too narrow, settings are folded, then every cell, but none is cut."""
+    for folded in (("settings",), headings(summary)):
+        table = terminal_table(summary, folded, title=title, note=note)
+        if Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).minimum <= console.width:
+            break
+    console.print(table)
+
+
+UNBOUNDED = 10_000
+"""Columns of a terminal on which nothing is folded."""
+
+
+def terminal_table(summary: pd.DataFrame, folded: Sequence[str], *, title: str, note: str) -> Table:
+    """The readable table, in which cells of the columns ``folded`` may take several lines."""
     # Escaped: names and messages in brackets are no markup.
     table = Table(title=escape_markup(title), caption=escape_markup(note), box=None, pad_edge=False)
     table.title_justify = table.caption_justify = "left"
     for heading in headings(summary):
-        narrow = heading == "settings" or console.width < WIDTH
-        table.add_column(
-            heading,
-            justify="right" if heading == "passes" else "left",
-            no_wrap=not narrow,
-            overflow="fold",
-            min_width=LEAST_SETTINGS if heading == "settings" else None,
-        )
+        justify: Literal["left", "right"] = "right" if heading == "passes" else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading not in folded, overflow="fold", min_width=LEAST.get(heading))
     previous = None
     for row in readable_rows(summary):
         if previous not in (None, row[0]):
@@ -197,7 +206,11 @@ def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: st
             table.add_row()
         table.add_row(*map(escape_markup, row), style="bold" if row[6] == "baseline" else STYLES[row[6].removesuffix(MARK)])
         previous = row[0]
-    console.print(table)
+    return table
+
+
+LEAST = {"settings": 12, "equal passes": 6}
+"""Columns of a terminal that a column of the table gets at least when it is folded."""
 
 
 def write_tables(summary: pd.DataFrame, folder: Path, *, note: str) -> list[Path]:

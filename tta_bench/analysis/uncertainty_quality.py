@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from tta_bench.analysis.stats import CELLS, Estimate, Floats, Rng, in_chunks, percentile_interval, resampled_counts
 
 ALL_RIGHT, ALL_WRONG = "undefined: every item is right", "undefined: every item is wrong"
+CONSTANT = "the signal is constant: it ranks nothing"
 N_BINS = 10
 """Of equal mass, for calibration."""
 
@@ -291,7 +292,7 @@ def judge(items: Items, uncertainty: ArrayLike, metrics: Sequence[str] = tuple(M
     for name in defined:
         estimate = items.estimate(float(points[name][0]), drawn[name])
         if n_groups == 1:
-            estimate = replace(estimate, note="the signal is constant: it ranks nothing")
+            estimate = replace(estimate, note=CONSTANT)
         found[name] = Judged(estimate, drawn[name])
     return found
 

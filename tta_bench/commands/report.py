@@ -39,7 +39,7 @@ def print_report(study: Study, folder: Path, tests: TestPlan, console: Console, 
     for sentence in study.excluded:
         say(console, f"note: {sentence}", "yellow")
     more = ", ".join(section.name for section in written.sections)
-    say(console, f"\nreport   {written.page}\ntables   {folder}/summary.csv, .md, .tex; tables/: {more or 'none'}")
+    say(console, f"\nreport   {written.page}\ntables   {folder}/summary.csv, .md, .tex\n         tables/: {more or 'none'}")
     say(console, f"numbers  {folder}/claims.json\nfigures  {folder}/figures/")
     if written.untestable:
         print(f"tta-bench: {written.untestable}", file=sys.stderr)
