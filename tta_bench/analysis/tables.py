@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape as escape_markup
-from rich.measure import Measurement
 from rich.table import Table
 
 from tta_bench.analysis.plan import TestPlan
@@ -180,15 +179,11 @@ def comparisons(summary: pd.DataFrame) -> pd.DataFrame:
 
 def print_table(summary: pd.DataFrame, console: Console, *, title: str, note: str) -> None:
     """The readable table on a terminal; where that is too narrow, settings are folded, then every cell, but none is cut."""
-    for folded in (("settings",), headings(summary)):
-        table = terminal_table(summary, folded, title=title, note=note)
-        if Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).minimum <= console.width:
-            break
-    console.print(table)
-
-
-UNBOUNDED = 10_000
-"""Columns of a terminal on which nothing is folded."""
+    names, rows = headings(summary), readable_rows(summary)
+    widths = {name: max(len(name), *(len(row[i]) for row in rows)) for i, name in enumerate(names)}
+    needed = sum(widths.values()) - widths["settings"] + LEAST_SETTINGS + 2 * (len(names) - 1)
+    folded = ("settings",) if needed <= console.width else names
+    console.print(terminal_table(summary, folded, title=title, note=note))
 
 
 def terminal_table(summary: pd.DataFrame, folded: Sequence[str], *, title: str, note: str) -> Table:
@@ -198,7 +193,8 @@ def terminal_table(summary: pd.DataFrame, folded: Sequence[str], *, title: str, 
     table.title_justify = table.caption_justify = "left"
     for heading in headings(summary):
         justify: Literal["left", "right"] = "right" if heading == "passes" else "left"
-        table.add_column(heading, justify=justify, no_wrap=heading not in folded, overflow="fold", min_width=LEAST.get(heading))
+        least = LEAST_SETTINGS if [*folded] == [heading] else None
+        table.add_column(heading, justify=justify, no_wrap=heading not in folded, overflow="fold", min_width=least)
     previous = None
     for row in readable_rows(summary):
         if previous not in (None, row[0]):
@@ -209,8 +205,8 @@ def terminal_table(summary: pd.DataFrame, folded: Sequence[str], *, title: str, 
     return table
 
 
-LEAST = {"settings": 12, "equal passes": 6}
-"""Columns of a terminal that a column of the table gets at least when it is folded."""
+LEAST_SETTINGS = 12
+"""Columns of a terminal that settings get at least where they alone are folded."""
 
 
 def write_tables(summary: pd.DataFrame, folder: Path, *, note: str) -> list[Path]:
