@@ -12,7 +12,7 @@ from tta_bench.commands.plan import Calibration, Pace
 from tta_bench.runner.settings import comparison
 from tta_bench.runner.survey import survey
 
-WORDS = ("task=json", "n_problems=20", "analysis.n_resamples=99")
+WORDS = ("task=json", "n_problems=20", "analysis.n_resamples=99", "analysis.n_bootstrap=200")
 
 
 def planned(folder: Path, capsys: pytest.CaptureFixture, *words: str) -> str:

@@ -243,5 +243,14 @@ STUDIES = [path.stem for path in (Path(__file__).parents[2] / "conf" / "experime
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "rivals"])
 def test_every_saved_study_runs(name: str, tmp_path: Path) -> None:
-    assert run(f"experiment={name}", "n_problems=2", "analysis.n_resamples=99", f"output_dir={tmp_path}") == 0
+    assert (
+        run(
+            f"experiment={name}",
+            "n_problems=2",
+            "analysis.n_resamples=99",
+            "analysis.n_bootstrap=200",
+            f"output_dir={tmp_path}",
+        )
+        == 0
+    )
     assert len(table(tmp_path / "reports" / name)) > 1

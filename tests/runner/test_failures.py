@@ -361,7 +361,15 @@ def test_a_folder_deleted_in_mid_run_is_a_sentence(again: bool, tmp_path: Path, 
 def test_the_command_says_what_failed_and_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    words = ["run", "task=json", "n_problems=8", "steps=2", "analysis.n_resamples=99", f"output_dir={tmp_path}"]
+    words = [
+        "run",
+        "task=json",
+        "n_problems=8",
+        "steps=2",
+        "analysis.n_resamples=99",
+        "analysis.n_bootstrap=200",
+        f"output_dir={tmp_path}",
+    ]
     guilty = settings(tmp_path).problems[3]
     decode = batching.decode_batch
 
@@ -402,7 +410,7 @@ def test_a_run_that_fails_altogether_does_not_stop_the_sweep(
 
     monkeypatch.setattr(execution, "decode_batch", fails)
     words = ["run", "-m", "sampler=random,tta", "task=json", "n_problems=8", "steps=2", "max_failures=2"]
-    assert cli.main([*words, "analysis.n_resamples=99", f"output_dir={tmp_path}"]) == 1
+    assert cli.main([*words, "analysis.n_resamples=99", "analysis.n_bootstrap=200", f"output_dir={tmp_path}"]) == 1
     said = capsys.readouterr()
     assert said.err.count("3 problems failed, more than max_failures=2; the last: ZeroDivisionError: no reason") == 1
     assert "incomplete" in said.out

@@ -14,7 +14,7 @@ from tta_bench.runner.settings import comparison
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
 
-WORDS = ("task=json", "n_problems=12", "steps=4", "select=best_on_dev", "analysis.n_resamples=99")
+WORDS = ("task=json", "n_problems=12", "steps=4", "select=best_on_dev", "analysis.n_resamples=99", "analysis.n_bootstrap=200")
 
 
 def run(folder: Path, *words: str) -> int:

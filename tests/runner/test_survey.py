@@ -19,7 +19,7 @@ from tta_bench.runner.settings import comparison
 from tta_bench.runner.store import RunFolder
 
 VERSION_1 = Path(__file__).parent / "data" / "version_1"
-WORDS = ("task=json", "n_problems=5", "steps=4", "analysis.n_resamples=99")
+WORDS = ("task=json", "n_problems=5", "steps=4", "analysis.n_resamples=99", "analysis.n_bootstrap=200")
 
 
 def run(folder: Path, *words: str) -> int:
