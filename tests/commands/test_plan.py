@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.quick import QUICK
 from tta_bench import cli
 from tta_bench.commands import plan as planning
 from tta_bench.commands.plan import Calibration, Pace
 from tta_bench.runner.settings import comparison
 from tta_bench.runner.survey import survey
 
-WORDS = ("task=json", "n_problems=20", "analysis.n_resamples=99", "analysis.n_bootstrap=200")
+WORDS = ("task=json", "n_problems=20", *QUICK)
 
 
 def planned(folder: Path, capsys: pytest.CaptureFixture, *words: str) -> str:

@@ -115,6 +115,7 @@ def table(folder: Path) -> pd.DataFrame:
 @pytest.mark.figures
 def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["-m", "sampler.tta_k=3,5", "sampler.remask_top_pct=0.05,0.1", "n_problems=8", "steps=4", f"output_dir={tmp_path}"]
+    words.append("analysis.n_bootstrap=200")
     assert run(*words) == 0
     first = capsys.readouterr().out
     assert first.count("8 generated") == 5
@@ -243,14 +244,7 @@ STUDIES = [path.stem for path in (Path(__file__).parents[2] / "conf" / "experime
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "rivals"])
 def test_every_saved_study_runs(name: str, tmp_path: Path) -> None:
-    assert (
-        run(
-            f"experiment={name}",
-            "n_problems=2",
-            "analysis.n_resamples=99",
-            "analysis.n_bootstrap=200",
-            f"output_dir={tmp_path}",
-        )
-        == 0
-    )
+    judged = 4 if name == "signals" else 0
+    words = ["n_problems=2", "analysis.n_resamples=99", "analysis.n_bootstrap=200", f"analysis.n_judged={judged}"]
+    assert run(f"experiment={name}", *words, f"output_dir={tmp_path}") == 0
     assert len(table(tmp_path / "reports" / name)) > 1

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from tests.quick import QUICK
 from tests.runner.processes import Child, fork
 from tta_bench import cli
 from tta_bench.analysis.load import Pair, Study, load_run
@@ -169,7 +170,12 @@ def start(tmp_path: Path, *words: str) -> Child:
 
 @pytest.mark.parametrize("n", [2, 4])
 def test_processes_that_are_given_the_same_sweep_share_it(n: int, tmp_path: Path, undisturbed: Comparison) -> None:
-    words = ("-m", "sampler.tta_k=3,5,7,9", *SETTINGS, "analysis.n_resamples=99", "analysis.n_bootstrap=200")
+    words = (
+        "-m",
+        "sampler.tta_k=3,5,7,9",
+        *SETTINGS,
+        *QUICK,
+    )
     children = [start(tmp_path, *words) for _ in range(n)]
     codes = [child.code() for child in children]
     said = [child.said.read_text() for child in children]
@@ -187,7 +193,13 @@ def test_processes_that_are_given_the_same_sweep_share_it(n: int, tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_after_its_batch(number: int, tmp_path: Path) -> None:
-    words = ("task=json", "n_problems=300", "steps=4", "batch_size=4", "analysis.n_resamples=99", "analysis.n_bootstrap=200")
+    words = (
+        "task=json",
+        "n_problems=300",
+        "steps=4",
+        "batch_size=4",
+        *QUICK,
+    )
     child = start(tmp_path, *words)
     while not (records := list((tmp_path / "runs").glob("json-low*/records.jsonl"))):
         time.sleep(0.01)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.quick import QUICK
 from tests.runner.processes import fork
 from tta_bench import cli
 from tta_bench.runner import batch as batching
@@ -366,8 +367,7 @@ def test_the_command_says_what_failed_and_how_to_go_on(
         "task=json",
         "n_problems=8",
         "steps=2",
-        "analysis.n_resamples=99",
-        "analysis.n_bootstrap=200",
+        *QUICK,
         f"output_dir={tmp_path}",
     ]
     guilty = settings(tmp_path).problems[3]
@@ -410,7 +410,7 @@ def test_a_run_that_fails_altogether_does_not_stop_the_sweep(
 
     monkeypatch.setattr(execution, "decode_batch", fails)
     words = ["run", "-m", "sampler=random,tta", "task=json", "n_problems=8", "steps=2", "max_failures=2"]
-    assert cli.main([*words, "analysis.n_resamples=99", "analysis.n_bootstrap=200", f"output_dir={tmp_path}"]) == 1
+    assert cli.main([*words, *QUICK, f"output_dir={tmp_path}"]) == 1
     said = capsys.readouterr()
     assert said.err.count("3 problems failed, more than max_failures=2; the last: ZeroDivisionError: no reason") == 1
     assert "incomplete" in said.out

@@ -8,13 +8,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.quick import QUICK
 from tta_bench import cli
 from tta_bench.runner.select import choose
 from tta_bench.runner.settings import comparison
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
 
-WORDS = ("task=json", "n_problems=12", "steps=4", "select=best_on_dev", "analysis.n_resamples=99", "analysis.n_bootstrap=200")
+WORDS = (
+    "task=json",
+    "n_problems=12",
+    "steps=4",
+    "select=best_on_dev",
+    *QUICK,
+)
 
 
 def run(folder: Path, *words: str) -> int:

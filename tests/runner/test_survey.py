@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.quick import QUICK
 from tta_bench import cli
 from tta_bench.runner import environment
 from tta_bench.runner import execute as execution
@@ -19,7 +20,7 @@ from tta_bench.runner.settings import comparison
 from tta_bench.runner.store import RunFolder
 
 VERSION_1 = Path(__file__).parent / "data" / "version_1"
-WORDS = ("task=json", "n_problems=5", "steps=4", "analysis.n_resamples=99", "analysis.n_bootstrap=200")
+WORDS = ("task=json", "n_problems=5", "steps=4", *QUICK)
 
 
 def run(folder: Path, *words: str) -> int:

@@ -249,7 +249,8 @@ def load_study(folder: Path, baseline: str = "low_confidence", allow: Allowances
 
 def study_of(study: Mapping[str, Any], folder: Path, allow: Allowances = NOTHING_ALLOWED) -> Study:
     """The study that ``study.json`` describes, in the report folder ``folder``."""
-    runs = {run_id: load_run(folder / study["runs"] / run_id) for pair in study["pairs"] for run_id in pair}
+    names = dict.fromkeys(run_id for pair in study["pairs"] for run_id in pair)
+    runs = {run_id: load_run(folder / study["runs"] / run_id) for run_id in names}
     lists = study.get("problems", [])
     return Study(
         name=study["name"],
