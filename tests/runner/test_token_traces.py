@@ -13,9 +13,9 @@ import torch
 from tests.runner.test_runs import read, stored
 from tests.toy import ToyDenoiser
 from tta_bench.runner import execute as execution
-from tta_bench.runner.prompts import UNJUDGED, encode
+from tta_bench.runner.prompts import encode
 from tta_bench.runner.settings import Comparison
-from tta_bench.runner.store import RunFolder
+from tta_bench.runner.store import UNJUDGED, RunFolder
 from tta_bench.runner.study import model_source
 from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.sampling.holdout import holdout_probability

@@ -19,6 +19,7 @@ from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.stats import CELLS, Estimate
 from tta_bench.analysis.uncertainty_quality import CONSTANT, METRICS, Items, Judged, calibration, difference, judge
+from tta_bench.runner.store import UNJUDGED
 
 SIGNALS = {
     "entropy": "entropy",
@@ -40,9 +41,6 @@ FIRST = ("tta", "random_remask")
 
 REFERENCE = "entropy"
 """The signal that the others are compared with."""
-
-UNJUDGED = -1
-"""In place of a token where it is not known which is right."""
 
 MOST_STEPS = 32
 """Steps at which signals are judged, evenly spread where there are more."""

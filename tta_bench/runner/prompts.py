@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tta_bench.runner.store import UNJUDGED
 from tta_bench.tasks.base import HOLE, Problem, Task
 from tta_bench.types import ConstraintFn
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 """Stands in a text for a special token that cannot be read as text."""
-
-UNJUDGED = -1
-"""In place of a token id where it is not known which token is right."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ NEW_FIELDS = {"data", "prompt", "error", "cluster", "filled"}
 TOKEN = "token."
 """Begins the names of a trace's columns that hold a list over the tokens on the canvas."""
 
+UNJUDGED = -1
+"""In a trace, in place of the right token's id where it is not known which is right."""
+
 MANY_PARTS, LARGE_PART = 64, 4 << 20
 """So many trace files make one, those of so many bytes excepted."""
 
