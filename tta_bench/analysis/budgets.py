@@ -11,7 +11,7 @@ import pandas as pd
 
 from tta_bench.analysis import equal_compute
 from tta_bench.analysis.compare import Compared
-from tta_bench.analysis.describe import Describer, named, without_steps
+from tta_bench.analysis.describe import Describer, all_but, named, without_steps
 from tta_bench.analysis.equal_compute import Curve
 from tta_bench.analysis.gate import complete, differences
 from tta_bench.analysis.load import Pair, Run, Study
@@ -54,10 +54,8 @@ class Family:
 
 def budget_free(run: Run) -> str:
     """A run's configuration but for what sets its budget: the steps, or, of a sampler that counts none, its parameters."""
-    config = {key: value for key, value in run.config.items() if key not in ("schema", "steps")}
-    if run.config["steps"] is None:
-        config["sampler"] = {"name": run.sampler}
-    return repr(sorted(flat(config).items(), key=lambda item: item[0]))
+    config = run.config if run.config["steps"] is not None else run.config | {"sampler": {"name": run.sampler}}
+    return all_but(config, "steps")
 
 
 def one_budget(members: Sequence[Run]) -> bool:
@@ -351,8 +349,7 @@ def same_conditions(found: Sequence[Compared]) -> list[list[Compared]]:
     """Comparisons whose runs differ in sampler and budget only, together."""
     groups: dict[str, list[Compared]] = {}
     for one in found:
-        config = {k: v for k, v in one.pair.baseline.config.items() if k not in ("schema", "steps", "sampler", "constraint")}
-        groups.setdefault(repr(sorted(flat(config).items(), key=lambda item: item[0])), []).append(one)
+        groups.setdefault(all_but(one.pair.baseline.config, "steps", "sampler", "constraint"), []).append(one)
     return list(groups.values())
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tta_bench.analysis.load import Run, Study
+from tta_bench.runner.difference import flat
 
 
 class Describer:
@@ -42,6 +43,12 @@ def settings_of(run: Run) -> dict[str, Any]:
 def without_steps(settings: str) -> str:
     """Settings but for the steps."""
     return " ".join(part for part in settings.split() if not part.startswith("steps="))
+
+
+def all_but(config: Mapping[str, Any], *left_out: str) -> str:
+    """A configuration without some of its keys, as a text that is equal for equal settings."""
+    kept = {key: value for key, value in config.items() if key not in ("schema", *left_out)}
+    return repr(sorted(flat(kept).items(), key=lambda item: item[0]))
 
 
 def named(run: Run, describe: Describer) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -52,16 +53,14 @@ class Sweep:
         """The different values of a factor, in order; the first is the reference."""
         return sorted(set(self.levels[factor]), key=lambda value: (isinstance(value, str), value is None, value))
 
-    def place(self, settings: Mapping[str, Any]) -> int | None:
-        """The run with just these levels."""
-        for i in range(len(self.runs)):
-            if all(self.levels[factor][i] == value for factor, value in settings.items()):
-                return i
-        return None
+    @cached_property
+    def _places(self) -> dict[tuple[Any, ...], int]:
+        """Numbers of the runs by their levels."""
+        return {levels: i for i, levels in enumerate(zip(*self.levels.values(), strict=True))}
 
-    def at(self, run: int, **changed: Any) -> int | None:
+    def at(self, run: int, changed: Mapping[str, Any]) -> int | None:
         """The run that differs from number ``run`` in these levels only."""
-        return self.place({factor: self.levels[factor][run] for factor in self.levels} | changed)
+        return self._places.get(tuple(changed.get(factor, levels[run]) for factor, levels in self.levels.items()))
 
 
 def sweeps(found: Sequence[Compared], study: Study) -> list[Sweep]:
@@ -138,7 +137,7 @@ def main_effects(sweep: Sweep, factor: str) -> list[Contrast]:
     rows = []
     for level in others:
         ours = [i for i, value in enumerate(sweep.levels[factor]) if value == level]
-        pairs = [(i, j) for i in ours if (j := sweep.at(i, **{factor: reference})) is not None]
+        pairs = [(i, j) for i in ours if (j := sweep.at(i, {factor: reference})) is not None]
         if pairs:
             d = np.mean([sweep.scores[:, i] - sweep.scores[:, j] for i, j in pairs], axis=0)
             used = tuple(i for pair in pairs for i in pair)
@@ -157,7 +156,7 @@ def interactions(sweep: Sweep, one: str, other: str) -> list[Contrast]:
                 if (sweep.levels[one][i], sweep.levels[other][i]) == (a, b):
                     changes: list[dict[str, Any]] = [{}, {one: base_one}, {other: base_other}]
                     changes.append(changes[1] | changes[2])
-                    square = [place for changed in changes if (place := sweep.at(i, **changed)) is not None]
+                    square = [place for changed in changes if (place := sweep.at(i, changed)) is not None]
                     corners += [square] if len(square) == len(changes) else []
             if corners:
                 d = np.mean([sweep.scores[:, square] @ np.array([1.0, -1, -1, 1]) for square in corners], axis=0)

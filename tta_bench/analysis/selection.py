@@ -11,11 +11,9 @@ import pandas as pd
 from tta_bench.analysis import stats
 from tta_bench.analysis.budgets import judged_columns
 from tta_bench.analysis.compare import Compared
-from tta_bench.analysis.describe import Describer, named
-from tta_bench.analysis.load import Run
+from tta_bench.analysis.describe import Describer, all_but, named
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.section import Section, difference_methods, run_ids
-from tta_bench.runner.difference import flat
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,14 @@ def choices(found: Sequence[Compared]) -> list[Choice]:
     groups: dict[str, list[Compared]] = {}
     tests: dict[tuple[str, str], Compared] = {}
     for one in found:
-        base, split = split_free(one.pair.baseline), one.pair.baseline.config.get("split")
+        base, split = all_but(one.pair.baseline.config, "split"), one.pair.baseline.config.get("split")
         if split == "dev":
             groups.setdefault(base, []).append(one)
         elif split == "test":
-            tests[base, split_free(one.pair.candidate)] = one
+            tests[base, all_but(one.pair.candidate.config, "split")] = one
     made = []
     for base, group in groups.items():
-        on_test = [tests.get((base, split_free(one.pair.candidate))) for one in group]
+        on_test = [tests.get((base, all_but(one.pair.candidate.config, "split"))) for one in group]
         best = min(range(len(group)), key=lambda i: preference(group[i]))
         if any(on_test):
             made.append(Choice(group, group[best], on_test[best], sum(one is not None for one in on_test)))
@@ -104,9 +102,3 @@ def row(choice: Choice, told: dict[str, Any], describe: Describer, plan: TestPla
         "run_id": test.pair.candidate.run_id,
         "baseline_runs": test.pair.baseline.run_id,
     }
-
-
-def split_free(run: Run) -> str:
-    """A run's configuration but for the split."""
-    config = {key: value for key, value in run.config.items() if key not in ("schema", "split")}
-    return repr(sorted(flat(config).items(), key=lambda item: item[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,15 @@ class Remask(Protocol):
 
     def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
         """(B, L) bool, among ``turn.remaskable``; ``commits`` (B, L) is what the step commits."""
+        ...
+
+
+@runtime_checkable
+class Doubts(Protocol):
+    """What a remask rule may have besides: the score by which it takes back, for traces."""
+
+    def doubt(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is taken back earlier."""
         ...
 
 

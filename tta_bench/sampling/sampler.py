@@ -17,7 +17,7 @@ from tta_bench.sampling.constraints import evaluate_constraint
 from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.freeze import FreezeMemory, FreezeWindow
-from tta_bench.sampling.remask import Remask, TakeBack
+from tta_bench.sampling.remask import Doubts, Remask
 from tta_bench.sampling.schedule import Blocks, Layout, Schedule, Uniform
 from tta_bench.sampling.vote import Vote
 from tta_bench.types import AnswerFn, Canvas, ConstraintFn, Generation, Observe, Place, Prediction, StepInfo, Turn
@@ -254,7 +254,7 @@ def advance(
     commits = sampler.commit.commits(turn, noise)
     check_choice(sampler.commit, "commit", commits, turn.eligible, canvas.step)
     remasks = sampler.remask.remasks(turn, commits, noise) if sampler.remask else torch.zeros_like(commits)
-    doubt = sampler.remask.doubt(turn, noise) if isinstance(sampler.remask, TakeBack) else None
+    doubt = sampler.remask.doubt(turn, noise) if isinstance(sampler.remask, Doubts) else None
     check_choice(sampler.remask, "take back", remasks, turn.remaskable, canvas.step)
     tokens = torch.where(commits, prediction.tokens, canvas.tokens).masked_fill(remasks, canvas.mask_id)
     if freeze and memory:
