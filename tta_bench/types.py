@@ -47,6 +47,7 @@ class Canvas:
         mask_id: id of the mask token.
         place: where each row stands in its blocks.
         padding: (B, L) bool, True at padding to the left of a prompt; None where there is none.
+        focus: (B, L) bool, the editable positions that this look is to tell of; None for all of them.
     """
 
     tokens: Tensor
@@ -56,6 +57,18 @@ class Canvas:
     mask_id: int
     place: Place
     padding: Tensor | None = None
+    focus: Tensor | None = None
+
+    @property
+    def looked(self) -> Tensor:
+        """(B, L) bool, True where this look is to tell something."""
+        return self.editable if self.focus is None else self.focus
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) integers, length of each row without its padding."""
+        padded = 0 if self.padding is None else self.padding.sum(dim=1)
+        return self.editable.new_full(self.editable.shape[:1], self.editable.shape[1], dtype=self.tokens.dtype) - padded
 
     @property
     def masked(self) -> Tensor:
@@ -93,6 +106,11 @@ class Prediction:
         margin: probability of the most probable token minus that of the second (B, L); None where the views do not tell.
         drift: the largest Kullback-Leibler divergence (nats) between the distributions of consecutive recent steps (B, L),
             infinite until enough steps are known; None where the views do not tell.
+        evaluated: token positions of each row that went through the network (B,), summed over the forward passes; None where
+            every pass evaluated the whole row.
+        looked: (B, L) bool, where this look told something; elsewhere the values are those of an earlier one. None where it
+            told of all editable positions.
+        calls: calls of the model.
     """
 
     tokens: Tensor
@@ -104,6 +122,9 @@ class Prediction:
     forward_passes: int
     margin: Tensor | None = None
     drift: Tensor | None = None
+    evaluated: Tensor | None = None
+    looked: Tensor | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -116,7 +137,7 @@ class Turn:
         violation: constraint violations of the candidates filled in (B, L).
         eligible: masked positions that may be committed (B, L) bool.
         due: (B,) integers, how many commits the schedule asks for now.
-        remaskable: committed positions that may be taken back (B, L) bool.
+        remaskable: committed positions that may be taken back (B, L) bool: not frozen, and looked at in this step.
         times_remasked: (B, L) integers, how often each position was taken back so far.
         stored: confidence of the token on the canvas when it was committed (B, L); 0 where there is none.
         previous_commits: (B,) integers, commits of the step before.
@@ -131,6 +152,11 @@ class Turn:
     times_remasked: Tensor
     stored: Tensor
     previous_commits: Tensor
+
+    @property
+    def looked(self) -> Tensor:
+        """(B, L) bool, True where the prediction is of this step."""
+        return self.canvas.editable if self.prediction.looked is None else self.prediction.looked
 
 
 @dataclass(frozen=True)
@@ -171,7 +197,9 @@ class Generation:
     Attributes:
         tokens: (B, L).
         row_steps: steps that each row took, summed over its samples.
-        forward_passes: model evaluations made for each row.
+        forward_passes: model evaluations made for each row, of the whole of it or, with a cache, of a part.
+        evaluated: token positions of each row that went through the network, padding not counted: length x forward passes
+            without a cache.
         model_calls: calls of the model.
         steps: what was observed. Where a sampler decodes each row several times, these are rows of their own here, a row's
             samples next to each other.
@@ -181,6 +209,7 @@ class Generation:
     tokens: Tensor
     row_steps: tuple[int, ...]
     forward_passes: tuple[int, ...]
+    evaluated: tuple[int, ...]
     model_calls: int
     steps: list[StepInfo]
     seconds: float

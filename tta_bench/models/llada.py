@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import MaskedLMOutput
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
 
 from tta_bench.models.checkpoint import MINI_PATH
+from tta_bench.models.native import Anatomy, Layer, Look, NativeModel, RMSNorm, attend, heads
 
 
 class LLaDAConfig(PretrainedConfig):
@@ -36,6 +35,7 @@ class LLaDAConfig(PretrainedConfig):
         "num_key_value_heads": "n_kv_heads",
         "intermediate_size": "mlp_hidden_size",
         "max_position_embeddings": "max_sequence_length",
+        "initializer_range": "init_std",
     }
 
     def __init__(
@@ -43,6 +43,7 @@ class LLaDAConfig(PretrainedConfig):
         d_model: int = 4096,
         n_heads: int = 32,
         n_kv_heads: int | None = None,
+        multi_query_attention: bool | None = None,
         n_layers: int = 32,
         mlp_ratio: int = 4,
         mlp_hidden_size: int | None = 12288,
@@ -71,7 +72,8 @@ class LLaDAConfig(PretrainedConfig):
     ) -> None:
         self.d_model = d_model
         self.n_heads = n_heads
-        self.n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        self.multi_query_attention = multi_query_attention
+        self.n_kv_heads = (1 if multi_query_attention else n_heads) if n_kv_heads is None else n_kv_heads
         self.n_layers = n_layers
         self.mlp_ratio = mlp_ratio
         self.mlp_hidden_size = mlp_ratio * d_model if mlp_hidden_size is None else mlp_hidden_size
@@ -98,6 +100,15 @@ class LLaDAConfig(PretrainedConfig):
         super().__init__(eos_token_id=eos_token_id, pad_token_id=pad_token_id, **kwargs)
         self._refuse_unknown_variants()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; a LLaDA-MoE, whose ``model_type`` is the same, gets its own configuration."""
+        if cls is LLaDAConfig and "num_experts" in config_dict:
+            from tta_bench.models.llada_moe import LLaDAMoEConfig
+
+            return LLaDAMoEConfig.from_dict(config_dict, **kwargs)
+        return super().from_dict(config_dict, **kwargs)
+
     def _refuse_unknown_variants(self) -> None:
         required = {
             "block_type": "llama",
@@ -121,65 +132,31 @@ class LLaDAConfig(PretrainedConfig):
             )
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm, computed in float32 whatever the input's dtype."""
+class LLaDABlock(Layer):
+    """The published block, with the module names of its weights."""
 
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
-
-
-def rotary_angles(position_ids: Tensor, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (B, 1, L, head_width), float32, of the rotary embedding at ``position_ids`` (B, L)."""
-    exponent = torch.arange(0, head_width, 2, device=position_ids.device, dtype=torch.float32) / head_width
-    angle = position_ids[..., None].float() / theta**exponent
-    angle = torch.cat((angle, angle), dim=-1)[:, None]
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of ``x`` (B, heads, L, head_width), with the two halves of a head as the plane's axes."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-class LLaDABlock(nn.Module):
-    """One pre-norm transformer block."""
-
-    def __init__(self, config: LLaDAConfig) -> None:
+    def __init__(self, config: LLaDAConfig, number: int) -> None:
         super().__init__()
         width, bias = config.d_model, config.include_qkv_bias
-        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
+        self.number, self.head_width = number, width // config.n_heads
         self.rope_full_precision = config.rope_full_precision
-        kv_width = width // config.n_heads * config.n_kv_heads
         self.attn_norm = RMSNorm(width, config.rms_norm_eps)
         self.q_proj = nn.Linear(width, width, bias=bias)
-        self.k_proj = nn.Linear(width, kv_width, bias=bias)
-        self.v_proj = nn.Linear(width, kv_width, bias=bias)
+        self.k_proj = nn.Linear(width, self.head_width * config.n_kv_heads, bias=bias)
+        self.v_proj = nn.Linear(width, self.head_width * config.n_kv_heads, bias=bias)
         self.attn_out = nn.Linear(width, width, bias=False)
         self.ff_norm = RMSNorm(width, config.rms_norm_eps)
         self.ff_proj = nn.Linear(width, config.mlp_hidden_size, bias=False)
         self.up_proj = nn.Linear(width, config.mlp_hidden_size, bias=False)
         self.ff_out = nn.Linear(config.mlp_hidden_size, width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.attn_out(self._attend(self.attn_norm(x), cos, sin, mask))
+    def forward(self, x: Tensor, look: Look) -> Tensor:
+        """(B, Q, d_model)."""
+        y = self.attn_norm(x)
+        q, k, v = (heads(project(y), self.head_width) for project in (self.q_proj, self.k_proj, self.v_proj))
+        x = x + self.attn_out(attend(q, k, v, look, self.number, precise=self.rope_full_precision))
         y = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(y)) * self.up_proj(y))
-
-    def _attend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        batch, length, width = x.shape
-        q = self.q_proj(x).view(batch, length, self.n_heads, -1).transpose(1, 2)
-        k = self.k_proj(x).view(batch, length, self.n_kv_heads, -1).transpose(1, 2)
-        v = self.v_proj(x).view(batch, length, self.n_kv_heads, -1).transpose(1, 2)
-        rotation_dtype = torch.float32 if self.rope_full_precision else x.dtype
-        q, k = (rotate(t.to(rotation_dtype), cos, sin).to(v.dtype) for t in (q, k))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.n_heads != self.n_kv_heads)
-        return y.transpose(1, 2).reshape(batch, length, width)
 
 
 class LLaDAModel(nn.Module):
@@ -189,7 +166,7 @@ class LLaDAModel(nn.Module):
         super().__init__()
         modules: dict[str, nn.Module] = {
             "wte": nn.Embedding(config.embedding_size, config.d_model),
-            "blocks": nn.ModuleList(LLaDABlock(config) for _ in range(config.n_layers)),
+            "blocks": nn.ModuleList(LLaDABlock(config, number) for number in range(config.n_layers)),
             "ln_f": RMSNorm(config.d_model, config.rms_norm_eps),
         }
         if not config.weight_tying:
@@ -201,20 +178,12 @@ class LLaDAModel(nn.Module):
         """The blocks, first to last."""
         return list(cast("Iterable[LLaDABlock]", self.transformer["blocks"]))
 
-    @property
-    def head(self) -> Tensor:
-        """Weight of the output head (embedding_size, d_model): its own, or the embedding's where they are tied."""
-        name = "ff_out" if "ff_out" in self.transformer else "wte"
-        return cast(Tensor, self.transformer[name].weight)
 
-
-class LLaDAModelLM(PreTrainedModel):
-    """A LLaDA masked diffusion language model, with the calling convention of transformers."""
+class LLaDAModelLM(NativeModel):
+    """A LLaDA masked diffusion language model."""
 
     config_class = LLaDAConfig
-    base_model_prefix = "model"
     _no_split_modules = ["LLaDABlock"]
-    _supports_sdpa = True
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__(config)
@@ -229,57 +198,36 @@ class LLaDAModelLM(PreTrainedModel):
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
+        """The token embedding."""
         return self.model.transformer["wte"]
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Exchange the token embedding."""
         self.model.transformer["wte"] = value
 
     def get_output_embeddings(self) -> nn.Module:
+        """The head, or the token embedding where that is the head."""
         return self.model.transformer["wte" if self.config.weight_tying else "ff_out"]
+
+    def anatomy(self) -> Anatomy:
+        """The model's parts."""
+        parts, config = self.model.transformer, self.config
+        embedding = cast(nn.Embedding, parts["wte"])
+        return Anatomy(
+            embedding=embedding,
+            layers=self.model.blocks,
+            norm=parts["ln_f"],
+            head=(lambda x: F.linear(x, embedding.weight)) if config.weight_tying else parts["ff_out"],
+            head_width=config.d_model // config.n_heads,
+            rope_theta=config.rope_theta,
+            scale=config.d_model**-0.5 if config.scale_logits else 1.0,
+        )
 
     def residual_branches(self) -> list[nn.Module]:
         """The modules whose output is added to the residual stream: where dropout views act."""
         return [m for block in self.model.blocks for m in (block.attn_out, block.ff_out)]
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.init_std)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if isinstance(module, RMSNorm):
-            nn.init.ones_(module.weight)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-    ) -> MaskedLMOutput:
-        """Predict the token at every position.
-
-        Args:
-            input_ids: token ids (B, L).
-            attention_mask: None, or (B, L) with 0 at padding, or a boolean (B, 1 or heads, L, L), True = may attend.
-            position_ids: rotary positions (B, L); 0 .. L-1 when absent.
-
-        Returns:
-            An output whose ``logits`` are (B, L, embedding_size); the logits at i predict the token at i (no shift).
-        """
-        if position_ids is None:
-            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-        if attention_mask is not None and attention_mask.dim() == 2:
-            attention_mask = None if bool((attention_mask != 0).all()) else (attention_mask != 0)[:, None, None, :]
-        parts = self.model.transformer
-        cos, sin = rotary_angles(position_ids, self.config.d_model // self.config.n_heads, self.config.rope_theta)
-        x = parts["wte"](input_ids)
-        for block in self.model.blocks:
-            x = block(x, cos, sin, attention_mask)
-        x = parts["ln_f"](x)
-        logits = F.linear(x, self.model.head)
-        if self.config.scale_logits:
-            logits = logits * self.config.d_model**-0.5
-        return MaskedLMOutput(logits=logits)
-
 
 AutoConfig.register("llada", LLaDAConfig, exist_ok=True)
 AutoModel.register(LLaDAConfig, LLaDAModelLM, exist_ok=True)
+AutoModelForMaskedLM.register(LLaDAConfig, LLaDAModelLM, exist_ok=True)

@@ -31,7 +31,7 @@ class Denoiser:
     Attributes:
         model: callable, ``model(input_ids)`` -> object with ``logits`` (B, L, V). Where a batch is padded it is also given
             ``attention_mask`` (B, L), 0 at padding, and, if it takes them, ``position_ids`` (B, L) that start at the first
-            real token.
+            real token. A model that takes ``positions`` (B, L) bool computes logits there only, and returns them as (M, V).
         cfg_scale: classifier-free guidance w: l_u + (w + 1)(l - l_u), with l_u from the prompt masked (LLaDA).
         shift_logits: True where the logits at i predict the token at i + 1 (Dream).
         dtype: in which logits are guided and scored; None takes the model's, at least float32.
@@ -48,15 +48,16 @@ class Denoiser:
         return 2 if self.cfg_scale > 0 else 1
 
     @cached_property
-    def _takes_position_ids(self) -> bool:
+    def takes(self) -> frozenset[str]:
+        """Names of the arguments that the model takes; ``**`` where it takes any."""
         parameters = inspect.signature(getattr(self.model, "forward", self.model)).parameters
-        return "position_ids" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        return frozenset("**" if p.kind is p.VAR_KEYWORD else name for name, p in parameters.items())
 
     def logits(self, canvas: Canvas, repeats: int = 1) -> Tensor:
-        """Logits at the editable positions, in one call of the model. Rows without any are not evaluated.
+        """Logits at the positions looked at, in one call of the model. Rows without any are not evaluated.
 
         Args:
-            canvas: rows of which M positions in all are editable.
+            canvas: rows of which M positions in all are looked at.
             repeats: how many copies of the batch to evaluate (for views that perturb the network).
 
         Returns:
@@ -65,19 +66,63 @@ class Denoiser:
         Raises:
             ModelOutputError: a logit is NaN or plus infinity, or a position has no finite logit.
         """
-        rows = canvas.editable.any(dim=1)
+        rows = canvas.looked.any(dim=1)
         n_calls = repeats * self.passes
-        more: dict[str, Tensor] = {}
-        if canvas.padding is not None:
-            visible = ~canvas.padding[rows]
-            more["attention_mask"] = visible.long().repeat(n_calls, 1)
-            if self._takes_position_ids:
-                more["position_ids"] = positions(visible).repeat(n_calls, 1)
-        logits = self.model(self._inputs(canvas)[rows.repeat(self.passes)].repeat(repeats, 1), **more).logits
-        if self.shift_logits:
-            logits = shifted(logits, None if canvas.padding is None else canvas.padding[rows].repeat(n_calls, 1))
-        logits = logits.view(repeats, self.passes, *canvas.tokens[rows].shape, -1)[:, :, canvas.editable[rows]]
-        return self._scored(logits, canvas, canvas.editable)
+        tokens = self.inputs(canvas)[rows.repeat(self.passes)].repeat(repeats, 1)
+        visible = None if canvas.padding is None else ~canvas.padding[rows].repeat(n_calls, 1)
+        logits = self.evaluated(tokens, visible, canvas.looked[rows].repeat(n_calls, 1))
+        return self.scored(logits.view(repeats, self.passes, -1, logits.shape[-1]), canvas, canvas.looked)
+
+    def evaluated(self, tokens: Tensor, visible: Tensor | None, wanted: Tensor) -> Tensor:
+        """One call of the model.
+
+        Args:
+            tokens: ids (R, L).
+            visible: (R, L) bool, False at padding; None where there is none.
+            wanted: (R, L) bool, N positions whose token is to be predicted.
+
+        Returns:
+            Logits (N, V) of the tokens there, in row-major order.
+        """
+        needed, order = self.needed(visible, wanted)
+        return self.call(tokens, needed, order, **self.padded(visible))
+
+    def padded(self, visible: Tensor | None) -> dict[str, Tensor]:
+        """What the model must be told of padding."""
+        if visible is None:
+            return {}
+        told = {"attention_mask": visible.long()}
+        return told | {"position_ids": positions(visible)} if self.takes & {"position_ids", "**"} else told
+
+    def needed(self, visible: Tensor | None, wanted: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Where logits are needed to predict the tokens at ``wanted`` (R, L).
+
+        With shifted logits that is one position to the left; the first visible position of a row has nothing to its left, and
+        keeps its own.
+
+        Returns:
+            (R, L) bool, and which of these (N,) predicts each token; None where they are the same in the same order.
+        """
+        if not self.shift_logits:
+            return wanted, None
+        first = torch.zeros_like(wanted)
+        first[:, 0] = True
+        if visible is not None:
+            first = visible & (visible.cumsum(dim=1) == 1)
+        own = torch.arange(wanted.numel(), device=wanted.device).view(wanted.shape)
+        source = torch.where(first, own, own - 1)[wanted]
+        needed = torch.zeros_like(wanted)
+        needed.view(-1)[source] = True
+        return needed, needed.view(-1).cumsum(dim=0)[source] - 1
+
+    def call(self, tokens: Tensor, needed: Tensor, order: Tensor | None, **more: Any) -> Tensor:
+        """One call of the model: its logits at ``needed`` (R, L), or those of them that ``order`` says (N, V)."""
+        if "positions" in self.takes:
+            logits = self.model(tokens, positions=needed, **more).logits
+        else:
+            logits = self.model(tokens, **more).logits[needed]
+        logits = logits.to(tokens.device)
+        return logits if order is None else logits[order]
 
     def with_shadow(self, canvas: Canvas) -> tuple[Tensor, Tensor]:
         """Logits at the editable positions, and of a shadow of the current block, in one call of the model.
@@ -101,7 +146,7 @@ class Denoiser:
         sees[:, :, :length] = torch.cat((visible, torch.zeros_like(real)), dim=1)[:, None, :length]
         sees[:, length:, :length].scatter_(2, mirrored[:, :, None], False)
         sees[:, length:, length:] = real[:, None, :] | torch.eye(width, dtype=torch.bool, device=block.device)
-        tokens = self._inputs(canvas)[rows.repeat(self.passes)]
+        tokens = self.inputs(canvas)[rows.repeat(self.passes)]
         shadows = torch.full((len(tokens), width), canvas.mask_id, dtype=tokens.dtype, device=tokens.device)
         logits = self.model(
             torch.cat((tokens, shadows), dim=1),
@@ -109,16 +154,16 @@ class Denoiser:
             position_ids=torch.cat((position_ids, position_ids.gather(1, mirrored)), dim=1).repeat(self.passes, 1),
         ).logits
         logits = logits.view(1, self.passes, n, length + width, -1)
-        real_logits = self._scored(logits[:, :, :, :length][:, :, canvas.editable[rows]], canvas, canvas.editable)
-        return real_logits[0], self._scored(logits[:, :, :, length:][:, :, real], canvas, canvas.block)[0]
+        real_logits = self.scored(logits[:, :, :, :length][:, :, canvas.editable[rows]], canvas, canvas.editable)
+        return real_logits[0], self.scored(logits[:, :, :, length:][:, :, real], canvas, canvas.block)[0]
 
-    def _inputs(self, canvas: Canvas) -> Tensor:
+    def inputs(self, canvas: Canvas) -> Tensor:
         """(passes x B, L): the canvas, and with guidance the canvas without its prompt."""
         if self.cfg_scale == 0:
             return canvas.tokens
         return torch.cat((canvas.tokens, torch.where(canvas.editable, canvas.tokens, canvas.mask_id)))
 
-    def _scored(self, logits: Tensor, canvas: Canvas, where: Tensor) -> Tensor:
+    def scored(self, logits: Tensor, canvas: Canvas, where: Tensor) -> Tensor:
         """(repeats, passes, M, V) to (repeats, M, V): cast, guided, checked, without the mask token."""
         logits = logits.to(self.dtype or torch.promote_types(logits.dtype, torch.float32))
         conditional, unconditional = logits[:, 0], logits[:, -1]
@@ -128,16 +173,6 @@ class Denoiser:
         conditional = conditional.masked_fill(banned, -torch.inf)
         _check(conditional, canvas.step, where)
         return conditional
-
-
-def shifted(logits: Tensor, padding: Tensor | None) -> Tensor:
-    """Logits (B, L, V) moved one position to the right; the first visible position of a row keeps its own."""
-    moved = torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
-    if padding is None:
-        return moved
-    first = ~padding & (padding.roll(1, dims=1))
-    first[:, 0] = ~padding[:, 0]
-    return torch.where(first[..., None], logits, moved)
 
 
 def positions(visible: Tensor) -> Tensor:

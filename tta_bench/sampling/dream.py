@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import Order, Scheduled, editable_uniform
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Timed
@@ -38,12 +39,13 @@ def dream(
     top_k: int | None,
     eps: float,
     margin: bool = False,
+    cache: str = "none",
 ) -> Sampler:
     """The sampler with a given order. Arguments as in the presets that call it."""
     if not (math.isfinite(alg_temp) and alg_temp >= 0):
         raise ValueError(f"alg_temp={alg_temp}: a temperature must be a number >= 0; 0 takes the best positions")
     return Sampler(
-        views=TruncatedView(temperature, top_p, top_k, margin),
+        views=cached(TruncatedView(temperature, top_p, top_k, margin), cache),
         commit=Scheduled(Softened(order, alg_temp) if alg_temp > 0 else order),
         schedule=Timed(eps),
     )

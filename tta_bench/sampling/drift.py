@@ -56,8 +56,8 @@ class DriftView:
         """As ``SingleView``, with ``drift``."""
         logits = denoiser.logits(canvas)[0]
         p = probabilities(logits)
-        where = canvas.masked if self.across_blocks else canvas.masked & canvas.block
-        log_p = torch.log_softmax(logits[where[canvas.editable]], dim=-1)
+        where = canvas.masked & canvas.looked if self.across_blocks else canvas.masked & canvas.block
+        log_p = torch.log_softmax(logits[where[canvas.looked]], dim=-1)
         divergences = torch.full((self.n, *canvas.tokens.shape), torch.inf, dtype=p.dtype, device=p.device)
         if memory is not None:
             known = where & memory.where

@@ -131,8 +131,9 @@ def sample(
         eos = EosPolicy() if eos is None else eos
         final, steps = decode(state, sampler, layout, denoiser, noise, constraint_fn, eos, observe)
     chosen = sampler.vote.choose(final, steps, answer_fn) if sampler.vote else final
-    row_steps, passes = cost(steps, len(chosen), n)
-    return Generation(chosen, row_steps, passes, len(steps), steps, time.perf_counter() - began)
+    row_steps, passes, evaluated = cost(steps, len(chosen), n)
+    calls = sum(info.prediction.calls for info in steps)
+    return Generation(chosen, row_steps, passes, evaluated, calls, steps, time.perf_counter() - began)
 
 
 def decode(
@@ -162,15 +163,16 @@ def decode(
     return state.canvas.tokens, steps
 
 
-def cost(steps: list[StepInfo], rows: int, samples: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Steps and forward passes of each row, summed over its samples; a finished row costs nothing."""
-    row_steps = torch.zeros(rows, dtype=torch.int64)
-    passes = torch.zeros(rows, dtype=torch.int64)
+def cost(steps: list[StepInfo], rows: int, samples: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Steps, forward passes and evaluated positions of each row, summed over its samples; a finished row costs nothing."""
+    total = torch.zeros(3, rows, dtype=torch.int64)
     for info in steps:
-        active = info.canvas.editable.any(dim=1).cpu().view(rows, samples).sum(dim=1)
-        row_steps += active
-        passes += active * info.prediction.forward_passes
-    return tuple(row_steps.tolist()), tuple(passes.tolist())
+        prediction, active = info.prediction, info.canvas.editable.any(dim=1)
+        evaluated = info.canvas.lengths * prediction.forward_passes if prediction.evaluated is None else prediction.evaluated
+        made = torch.stack((active, active * prediction.forward_passes, active * evaluated)).cpu()
+        total += made.view(3, rows, samples).sum(dim=2)
+    row_steps, passes, positions = (tuple(counts) for counts in total.tolist())
+    return row_steps, passes, positions
 
 
 @dataclass(frozen=True)
@@ -240,13 +242,14 @@ def advance(
     filled_in = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
     violation = evaluate_constraint(constraint_fn, filled_in, sampler.vote.samples if sampler.vote else 1)
     due = sampler.schedule.due(canvas)
+    looked = canvas.editable if prediction.looked is None else prediction.looked
     turn = Turn(
         canvas=canvas,
         prediction=prediction,
         violation=violation,
         eligible=eos.hold_back(canvas.masked & canvas.reachable, prediction.tokens, due),
         due=due,
-        remaskable=canvas.committed & ~frozen & ~canvas.place.last[:, None],
+        remaskable=canvas.committed & ~frozen & ~canvas.place.last[:, None] & looked,
         times_remasked=state.times_remasked,
         stored=state.stored,
         previous_commits=state.previous_commits,

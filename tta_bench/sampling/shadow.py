@@ -37,4 +37,5 @@ class ShadowView:
         tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
         prediction = single(canvas, tokens, probabilities(logits), denoiser.passes)
         judged = probability_of(canvas.tokens[canvas.block], probabilities(shadow), canvas.mask_id)
-        return replace(prediction, support=prediction.support.masked_scatter(canvas.block, judged)), None
+        evaluated = denoiser.passes * (canvas.lengths + canvas.block.sum(dim=1))
+        return replace(prediction, support=prediction.support.masked_scatter(canvas.block, judged), evaluated=evaluated), None

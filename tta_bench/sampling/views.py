@@ -121,7 +121,7 @@ class TTAViews:
         views = self._logits(denoiser, canvas, noise)
         p = probabilities(views)
         mean = p.mean(dim=0)
-        judged = canvas.reachable[canvas.editable]
+        judged = canvas.reachable[canvas.looked]
         uniform = uniform_at(canvas, noise, self.k)[:, judged]
         draws = [draw(views[i % len(views)][judged], t, uniform[i]) for i, t in enumerate(self.temperatures)]
         spread_of_draws = torch.zeros_like(mean[:, 0]).masked_scatter(judged, disagreement(torch.stack(draws)).to(mean.dtype))
@@ -147,18 +147,21 @@ def check_temperature(name: str, value: float) -> None:
 
 
 def uniform_at(canvas: Canvas, noise: Noise, k: int) -> Tensor:
-    """(K, M) uniform numbers for the editable positions; they depend on row key, step, view and rank in the row only."""
-    rank = canvas.editable.cumsum(dim=1)[canvas.editable] - 1
-    row = canvas.editable.nonzero()[:, 0]
+    """(K, M) uniform numbers for the positions looked at.
+
+    They depend on row key, step, view and rank among the row's editable positions only.
+    """
+    rank = canvas.editable.cumsum(dim=1)[canvas.looked] - 1
+    row = canvas.looked.nonzero()[:, 0]
     numbers = torch.from_numpy(noise.uniform(canvas.step, "draw", int(rank.max()) + 1, k))
     return numbers.to(rank.device)[row, rank].T.contiguous()
 
 
 def drawn(canvas: Canvas, logits: Tensor, temperature: float, noise: Noise, where: Tensor) -> Tensor:
-    """(M,) candidates at the editable positions: draws at ``where`` (B, L) as far as it is reachable, else the argmax.
+    """(M,) candidates at the positions looked at: draws at ``where`` (B, L) as far as it is reachable, else the argmax.
 
     Args:
-        canvas: of which M positions are editable.
+        canvas: of which M positions are looked at.
         logits: (M, V) at them.
         temperature: of the draws; at 0 all are the argmax.
         noise: random numbers by row.
@@ -167,13 +170,13 @@ def drawn(canvas: Canvas, logits: Tensor, temperature: float, noise: Noise, wher
     tokens = logits.argmax(dim=-1)
     if temperature == 0:
         return tokens
-    wanted = (where & canvas.reachable)[canvas.editable]
+    wanted = (where & canvas.reachable)[canvas.looked]
     uniform = uniform_at(canvas, noise, 1)[0]
     return tokens.masked_scatter(wanted, draw(logits[wanted], temperature, uniform[wanted]))
 
 
 def single(canvas: Canvas, tokens: Tensor, p: Tensor, forward_passes: int, with_margin: bool = False) -> Prediction:
-    """The prediction of one view: candidates (M,) and distributions ``p`` (M, V) at the editable positions."""
+    """The prediction of one view: candidates (M,) and distributions ``p`` (M, V) at the positions looked at."""
     zeros = torch.zeros_like(p[:, 0])
     prediction = merged(canvas, tokens, p, zeros, zeros, forward_passes)
     return replace(prediction, margin=spread(canvas, margin(p))) if with_margin else prediction
@@ -182,14 +185,14 @@ def single(canvas: Canvas, tokens: Tensor, p: Tensor, forward_passes: int, with_
 def merged(
     canvas: Canvas, tokens: Tensor, p: Tensor, disagreement: Tensor, information: Tensor, forward_passes: int
 ) -> Prediction:
-    """A prediction on (B, L) from values at the M editable positions; ``p`` (M, V) is the mean distribution there."""
+    """A prediction on (B, L) from values at the M positions looked at; ``p`` (M, V) is the mean distribution there."""
     return Prediction(
-        tokens=canvas.tokens.masked_scatter(canvas.editable, tokens),
+        tokens=canvas.tokens.masked_scatter(canvas.looked, tokens),
         confidence=spread(canvas, p.gather(1, tokens[:, None])[:, 0]),
         entropy=spread(canvas, entropy(p)),
         disagreement=spread(canvas, disagreement),
         mutual_information=spread(canvas, information),
-        support=spread(canvas, probability_of(canvas.tokens[canvas.editable], p, canvas.mask_id)),
+        support=spread(canvas, probability_of(canvas.tokens[canvas.looked], p, canvas.mask_id)),
         forward_passes=forward_passes,
     )
 
@@ -201,5 +204,5 @@ def probability_of(tokens: Tensor, p: Tensor, mask_id: int) -> Tensor:
 
 
 def spread(canvas: Canvas, values: Tensor) -> Tensor:
-    """(M,) values at the editable positions as (B, L), zero elsewhere."""
-    return torch.zeros(canvas.editable.shape, dtype=values.dtype, device=values.device).masked_scatter(canvas.editable, values)
+    """(M,) values at the positions looked at as (B, L), zero elsewhere."""
+    return torch.zeros(canvas.looked.shape, dtype=values.dtype, device=values.device).masked_scatter(canvas.looked, values)

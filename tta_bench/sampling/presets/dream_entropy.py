@@ -14,6 +14,7 @@ def dream_entropy(
     top_p: float | None = None,
     top_k: int | None = None,
     eps: float = 1e-3,
+    cache: str = "none",
 ) -> Sampler:
     """Commit int(m (1 - s / t)) of m masked positions in a step from time t to s, the lowest entropy first.
 
@@ -30,8 +31,9 @@ def dream_entropy(
         top_p: size of the nucleus; None leaves it whole.
         top_k: tokens that stay; None leaves all.
         eps: the last time of the schedule.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Ye et al., "Dream 7B: Diffusion Large Language Models", arXiv:2508.15487, and its published ``diffusion_generate``.
     """
-    return dream(LowestEntropy(), alg_temp=alg_temp, temperature=temperature, top_p=top_p, top_k=top_k, eps=eps)
+    return dream(LowestEntropy(), alg_temp=alg_temp, temperature=temperature, top_p=top_p, top_k=top_k, eps=eps, cache=cache)

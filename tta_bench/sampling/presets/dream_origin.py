@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import editable_uniform
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Timed
@@ -32,6 +33,7 @@ def dream_origin(
     top_p: float | None = None,
     top_k: int | None = None,
     eps: float = 1e-3,
+    cache: str = "none",
 ) -> Sampler:
     """Commit each masked position with probability 1 - s / t in a step from time t to s, independently; all in the last.
 
@@ -45,10 +47,13 @@ def dream_origin(
         top_p: size of the nucleus; None leaves it whole.
         top_k: tokens that stay; None leaves all.
         eps: the last time of the schedule.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Ye et al., "Dream 7B: Diffusion Large Language Models", arXiv:2508.15487, and its published ``diffusion_generate``. The
         reverse process: Sahoo et al., "Simple and Effective Masked Diffusion Language Models", arXiv:2406.07524, eq. 7.
     """
     schedule = Timed(eps)
-    return Sampler(views=TruncatedView(temperature, top_p, top_k), commit=Independently(schedule), schedule=schedule)
+    return Sampler(
+        views=cached(TruncatedView(temperature, top_p, top_k), cache), commit=Independently(schedule), schedule=schedule
+    )

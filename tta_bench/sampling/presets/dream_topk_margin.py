@@ -14,6 +14,7 @@ def dream_topk_margin(
     top_p: float | None = None,
     top_k: int | None = None,
     eps: float = 1e-3,
+    cache: str = "none",
 ) -> Sampler:
     """Commit int(m (1 - s / t)) of m masked positions in a step from time t to s, the largest p1 - p2 first.
 
@@ -30,9 +31,12 @@ def dream_topk_margin(
         top_p: size of the nucleus; None leaves it whole.
         top_k: tokens that stay; None leaves all.
         eps: the last time of the schedule.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Ye et al., "Dream 7B: Diffusion Large Language Models", arXiv:2508.15487, and its published ``diffusion_generate``.
         The order: Kim et al., "Train for the Worst, Plan for the Best", arXiv:2502.06768.
     """
-    return dream(LargestMargin(), alg_temp=alg_temp, temperature=temperature, top_p=top_p, top_k=top_k, eps=eps, margin=True)
+    return dream(
+        LargestMargin(), alg_temp=alg_temp, temperature=temperature, top_p=top_p, top_k=top_k, eps=eps, margin=True, cache=cache
+    )

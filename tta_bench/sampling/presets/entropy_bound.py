@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Open
 from tta_bench.sampling.selection import take_highest
@@ -35,7 +36,7 @@ class EntropyBound:
         return take_highest(-entropy, turn.eligible, count)
 
 
-def entropy_bound(*, gamma: float = 0.1, temperature: float = 0.0) -> Sampler:
+def entropy_bound(*, gamma: float = 0.1, temperature: float = 0.0, cache: str = "none") -> Sampler:
     """Commit the largest set of masked positions, by rising entropy, with (sum of entropies) - (largest) <= gamma.
 
     Entropies are untempered, and the block's. That difference bounds the mutual information of the positions, which
@@ -46,9 +47,10 @@ def entropy_bound(*, gamma: float = 0.1, temperature: float = 0.0) -> Sampler:
     Args:
         gamma: the bound, nats. 0 commits one position at a time (or several that are certain).
         temperature: of the draw of candidates; 0 takes the most probable token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Ben-Hamu et al., "Accelerated Sampling from Masked Diffusion Models via Entropy Bounded Unmasking",
         arXiv:2505.24857, section 3.
     """
-    return Sampler(views=SingleView(temperature), commit=EntropyBound(gamma), schedule=Open())
+    return Sampler(views=cached(SingleView(temperature), cache), commit=EntropyBound(gamma), schedule=Open())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Open
 from tta_bench.sampling.selection import take_highest
@@ -44,7 +45,7 @@ class FallingThreshold:
         return take_highest(confidence, turn.eligible, count)
 
 
-def factor(*, factor: float = 1.0, temperature: float = 0.0, reference_quirks: bool = False) -> Sampler:
+def factor(*, factor: float = 1.0, temperature: float = 0.0, reference_quirks: bool = False, cache: str = "none") -> Sampler:
     """Commit the masked positions of the block by falling confidence, as long as rank r = 0, 1, ... has c_r >= 1 - f / (r + 2).
 
     The first is committed in any case.
@@ -55,9 +56,10 @@ def factor(*, factor: float = 1.0, temperature: float = 0.0, reference_quirks: b
         factor: f; larger commits more at a time.
         temperature: of the draw of candidates; 0 takes the most probable token.
         reference_quirks: commit the last rank even if it fails, where all before it pass, as the reference code does.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Wu et al., "Fast-dLLM", arXiv:2505.22618 (factor-based parallel decoding).
     """
     commit = FallingThreshold(factor, takes_failing_last=reference_quirks)
-    return Sampler(views=SingleView(temperature), commit=commit, schedule=Open())
+    return Sampler(views=cached(SingleView(temperature), cache), commit=commit, schedule=Open())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.drift import DriftView
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.selection import take_highest
@@ -69,6 +70,7 @@ def klass(
     history_length: int = 2,
     temperature: float = 0.0,
     reference_quirks: bool = False,
+    cache: str = "none",
 ) -> Sampler:
     """Commit every masked position of the block that is confident and stable; where there is none, the most confident.
 
@@ -84,12 +86,13 @@ def klass(
         history_length: divergences that count. They must lie within the block.
         temperature: of the draw of candidates; 0 takes the most probable token.
         reference_quirks: divergences from the steps of the block before count as well, as in the reference code.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Kim et al., "KLASS: KL-Guided Fast Inference in Masked Diffusion Models", arXiv:2511.05664, algorithm 1.
     """
     return Sampler(
-        views=DriftView(temperature, n=history_length, across_blocks=reference_quirks),
+        views=cached(DriftView(temperature, n=history_length, across_blocks=reference_quirks), cache),
         commit=StableAndConfident(conf_threshold, kl_threshold),
         schedule=Share(),
     )

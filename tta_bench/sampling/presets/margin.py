@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import LargestMargin, Scheduled
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.views import SingleView
 
 
-def margin(*, temperature: float = 0.0) -> Sampler:
+def margin(*, temperature: float = 0.0, cache: str = "none") -> Sampler:
     """Commit the scheduled number of masked positions, the largest p1 - p2 first.
 
     p1 and p2 are the probabilities of a position's two most probable tokens, untempered.
@@ -16,8 +17,9 @@ def margin(*, temperature: float = 0.0) -> Sampler:
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Kim et al., "Train for the Worst, Plan for the Best", arXiv:2502.06768, section 4 (top-K probability margin).
     """
-    return Sampler(views=SingleView(temperature, margin=True), commit=Scheduled(LargestMargin()))
+    return Sampler(views=cached(SingleView(temperature, margin=True), cache), commit=Scheduled(LargestMargin()))

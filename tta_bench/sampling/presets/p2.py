@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.keep_best import KeepBest
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Linear
 from tta_bench.sampling.views import SingleView
 
 
-def p2(*, temperature: float = 0.0) -> Sampler:
+def p2(*, temperature: float = 0.0, cache: str = "none") -> Sampler:
     """Draw at all positions of the block; the floor(N (1 - (i + 1) / S)) least confident draws become masks.
 
     N is the length of the block, i = 0 .. S - 1 the step in it.
@@ -19,9 +20,10 @@ def p2(*, temperature: float = 0.0) -> Sampler:
 
     Args:
         temperature: of the draws; 0 takes the most probable token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Peng et al., "Path Planning for Masked Diffusion Model Sampling", arXiv:2502.03540, algorithm 1 (self-planning).
     """
     rule = KeepBest(stored=False)
-    return Sampler(views=SingleView(temperature, redraw=True), commit=rule, schedule=Linear(), remask=rule)
+    return Sampler(views=cached(SingleView(temperature, redraw=True), cache), commit=rule, schedule=Linear(), remask=rule)

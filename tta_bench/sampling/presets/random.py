@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import RandomOrder, Scheduled
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.views import SingleView
 
 
-def random(*, temperature: float = 0.0) -> Sampler:
+def random(*, temperature: float = 0.0, cache: str = "none") -> Sampler:
     """Commit the scheduled number of masked positions in an order drawn anew in every step.
 
     This is the ``random`` order of LLaDA's published code. In the paper's algorithm 4 every position decides for itself
@@ -17,8 +18,9 @@ def random(*, temperature: float = 0.0) -> Sampler:
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, and its published ``generate``.
     """
-    return Sampler(views=SingleView(temperature=temperature), commit=Scheduled(RandomOrder()))
+    return Sampler(views=cached(SingleView(temperature=temperature), cache), commit=Scheduled(RandomOrder()))

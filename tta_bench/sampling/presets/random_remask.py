@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import MostConfident, Scheduled
 from tta_bench.sampling.freeze import FreezeWindow
 from tta_bench.sampling.remask import Budget, RandomScore, TakeBack
@@ -17,6 +18,7 @@ def random_remask(
     freeze_threshold: int = 3,
     freeze_duration: int = 3,
     temperature: float = 0.0,
+    cache: str = "none",
 ) -> Sampler:
     """Commit and remask as ``tta`` does, as many tokens in every step, but choose those to remask at random.
 
@@ -31,9 +33,10 @@ def random_remask(
         freeze_threshold: changes within the window that freeze a position.
         freeze_duration: steps a frozen position cannot be remasked.
         temperature: of the draw of candidates; 0 takes the most probable token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
     """
     return Sampler(
-        views=SingleView(temperature=temperature),
+        views=cached(SingleView(temperature=temperature), cache),
         commit=Scheduled(MostConfident()),
         remask=TakeBack(RandomScore(), Budget(remask_top_k, remask_top_pct)),
         freeze=FreezeWindow(freeze_window, freeze_threshold, freeze_duration),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.remdm import Capped, Posterior
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import AtTheEnd
@@ -14,6 +15,7 @@ def remdm_cap(
     temperature: float = 1.0,
     top_p: float | None = 0.9,
     reference_quirks: bool = False,
+    cache: str = "none",
 ) -> Sampler:
     """Every position decides for itself in a step from time t to s, with alpha = 1 - t.
 
@@ -30,11 +32,12 @@ def remdm_cap(
         temperature: of the distribution that candidates are drawn from; 0 takes the most probable token.
         top_p: size of the nucleus; None leaves it whole.
         reference_quirks: the token that crosses ``top_p`` does not belong to the nucleus, as in the reference code.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307,
         section 4 (max-capped).
     """
     rule = Posterior(Capped(eta))
-    views = TruncatedView(temperature, top_p, inclusive=not reference_quirks)
+    views = cached(TruncatedView(temperature, top_p, inclusive=not reference_quirks), cache)
     return Sampler(views=views, commit=rule, schedule=AtTheEnd(), remask=rule)

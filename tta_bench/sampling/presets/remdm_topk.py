@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.selection import take_highest
 from tta_bench.sampling.views import SingleView
@@ -82,7 +83,7 @@ class Exchange:
         return new, take_highest(-score, tokens, torch.where(loops, self.number, 0))
 
 
-def remdm_topk(*, remask_number: int = 1, temperature: float = 1.0) -> Sampler:
+def remdm_topk(*, remask_number: int = 1, temperature: float = 1.0, cache: str = "none") -> Sampler:
     """Decode by low confidence in three phases: draft 7/8 of the block, exchange tokens, fill the rest.
 
     An exchange masks the ``remask_number`` tokens of the block with the lowest confidence at commit, and commits as many in
@@ -95,6 +96,7 @@ def remdm_topk(*, remask_number: int = 1, temperature: float = 1.0) -> Sampler:
     Args:
         remask_number: tokens exchanged a step.
         temperature: of the draw of candidates; 0 takes the most probable token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307 (experiments with
@@ -102,4 +104,4 @@ def remdm_topk(*, remask_number: int = 1, temperature: float = 1.0) -> Sampler:
     """
     schedule = DraftLoopFinish()
     rule = Exchange(remask_number, schedule)
-    return Sampler(views=SingleView(temperature), commit=rule, schedule=schedule, remask=rule)
+    return Sampler(views=cached(SingleView(temperature), cache), commit=rule, schedule=schedule, remask=rule)

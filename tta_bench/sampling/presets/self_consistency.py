@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import MostConfident, Scheduled
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.views import SingleView
 from tta_bench.sampling.vote import Majority
 
 
-def self_consistency(*, samples: int = 5, temperature: float = 0.7) -> Sampler:
+def self_consistency(*, samples: int = 5, temperature: float = 0.7, cache: str = "none") -> Sampler:
     """Decode each prompt ``samples`` times by low confidence at a temperature, and give the most frequent answer.
 
     Two decodings agree if their answers do: as the task reads them on the command line, as ``answer_fn`` does in Python, or
@@ -19,8 +20,9 @@ def self_consistency(*, samples: int = 5, temperature: float = 0.7) -> Sampler:
     Args:
         samples: decodings of each prompt.
         temperature: of the draw of candidates. At 0 all decodings are the same.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv:2203.11171.
     """
-    return Sampler(views=SingleView(temperature), commit=Scheduled(MostConfident()), vote=Majority(samples))
+    return Sampler(views=cached(SingleView(temperature), cache), commit=Scheduled(MostConfident()), vote=Majority(samples))

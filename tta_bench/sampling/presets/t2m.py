@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tta_bench.rng import Noise
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import AboveThreshold
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Open
@@ -54,6 +55,7 @@ def t2m(
     max_share: float = 0.25,
     max_times: int = 5,
     temperature: float = 0.0,
+    cache: str = "none",
 ) -> Sampler:
     """Commit by threshold, and mask committed tokens of the block again whose probability has fallen below ``low_prob``.
 
@@ -68,13 +70,14 @@ def t2m(
         max_share: of the block that a step takes back at most (at least one token).
         max_times: how often a position is taken back at most.
         temperature: of the draw of candidates; 0 takes the most probable token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
 
     Reference:
         Yao, "Remask, Don't Replace: Token-to-Mask Refinement in Masked Diffusion Language Models", arXiv:2604.18738,
         algorithm 1 with the strategy LowProb.
     """
     return Sampler(
-        views=SingleView(temperature),
+        views=cached(SingleView(temperature), cache),
         commit=AboveThreshold(threshold),
         schedule=Open(verifies=True),
         remask=Disbelieved(low_prob, max_share, max_times),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tta_bench.sampling.cache import cached
 from tta_bench.sampling.commit import MostConfident, Scheduled
 from tta_bench.sampling.freeze import FreezeWindow
 from tta_bench.sampling.remask import Budget, TakeBack, UncertaintyScore
@@ -25,6 +26,7 @@ def tta(
     freeze_threshold: int = 3,
     freeze_duration: int = 3,
     temperature: float = 0.0,
+    cache: str = "none",
 ) -> Sampler:
     """Commit as LLaDA does, then remask the committed tokens with the highest uncertainty.
 
@@ -51,11 +53,17 @@ def tta(
         freeze_duration: steps a frozen position cannot be remasked.
         temperature: of the draw of the only view when ``tta_k`` is 1. Draws tell how far views disagree; the candidate is the
             most probable token of the views' mean in any case, so this changes no token.
+        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
     """
     dropout = tta_dropout_p if tta_use_dropout else None
+    if dropout is not None and cache != "none":
+        raise ValueError(
+            f"cache={cache}: keeps keys and values of one network, and tta_use_dropout=True perturbs it anew in every view; "
+            "use cache=none, or temperature views"
+        )
     low, high = tta_temperature_range
     return Sampler(
-        views=TTAViews(k=tta_k, temperature_range=(low, high), temperature=temperature, dropout=dropout),
+        views=cached(TTAViews(k=tta_k, temperature_range=(low, high), temperature=temperature, dropout=dropout), cache),
         commit=Scheduled(MostConfident()),
         remask=TakeBack(
             UncertaintyScore(alpha_entropy, beta_disagreement, gamma_violation, lambda_change),
