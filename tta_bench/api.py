@@ -61,7 +61,7 @@ def generate(
         attention_mask: (B, P), 0 at padding to the left of a prompt, else 1; None where nothing is padded.
         eos_policy: ``allow`` commits ends of sequence as any other token, ``forbid`` only when nothing else is left to commit,
             ``stop`` finishes a row early once a committed end has no mask before it.
-        eos_id: token id (or ids) that end a sequence; None asks the model's config.
+        eos_id: token id (or ids) that end a sequence; None asks the model (``end_ids``, which ``load`` sets) and its config.
         constraint_fn: token ids (B, P + gen_length) -> violations of that shape, float, >= 0.
         answer_fn: row number and token ids of the row (prompt and padding included) -> its answer, hashable, for samplers that
             vote; None takes the generated ids up
@@ -77,7 +77,8 @@ def generate(
         tokens (B, P + gen_length), and logs: ``total_steps``; ``nfe`` = total_steps x views (x samples, where
         a sampler decodes several times); ``forward_passes`` (model
         evaluations really made, per sequence: the mean over rows, which differ where rows end at different times) and
-        ``forward_passes_per_row``; ``model_calls``; ``tta_stats`` (a list of total_steps floats for each of
+        ``forward_passes_per_row``; ``evaluated_positions_per_row`` (token positions that went through the network: length x
+        passes, fewer with a cache); ``model_calls``; ``tta_stats`` (a list of total_steps floats for each of
         avg_entropy_per_step, avg_disagreement_per_step, avg_mutual_information_per_step, avg_violation_per_step,
         remask_ratio_per_step, frozen_ratio_per_step); ``token_logs``; ``seconds``; ``seed``; and ``canvases`` if asked for.
         A row without masks comes back as it is, at no cost. Where a sampler decodes every prompt several times, the rows in
@@ -154,6 +155,7 @@ def make_logs(generation: Generation, sampler: Sampler) -> Logs:
         "nfe": len(generation.steps) * sampler.views.k * (sampler.vote.samples if sampler.vote else 1),
         "forward_passes": int(passes) if passes.is_integer() else passes,
         "forward_passes_per_row": list(generation.forward_passes),
+        "evaluated_positions_per_row": list(generation.evaluated),
         "model_calls": generation.model_calls,
         "tta_stats": {key: statistics[name] for key, name in names.items()},
         "token_logs": token_logs(generation.steps),
@@ -187,8 +189,9 @@ def find_mask_id(model: Any, mask_id: int | None) -> int:
 
 
 def find_eos_ids(model: Any, eos_id: int | Sequence[int] | None) -> tuple[int, ...]:
-    """``eos_id`` if given, else ``model.config.eos_token_id``, as a tuple; empty if there is neither."""
-    found = getattr(getattr(model, "config", None), "eos_token_id", None) if eos_id is None else eos_id
+    """``eos_id`` if given, else ``model.end_ids`` or ``model.config.eos_token_id``, as a tuple; empty if there is none."""
+    told = getattr(model, "end_ids", None) or getattr(getattr(model, "config", None), "eos_token_id", None)
+    found = told if eos_id is None else eos_id
     if found is None:
         return ()
     return (int(found),) if isinstance(found, int) else tuple(int(i) for i in found)

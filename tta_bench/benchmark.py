@@ -147,7 +147,7 @@ class Decoder:
         return Run(f"{self.task.name}-{name}{suffix}", config, pd.DataFrame(records))
 
     def _batch(self, function: DecodingFn, parameters: dict[str, Any], batch: list[Item]) -> list[dict[str, Any]]:
-        appended = 0 if batch[0].problem.infill else len(batch[0].prompt.ids) - batch[0].prompt.start
+        appended = batch[0].prompt.appended
         device = getattr(self.model, "device", "cpu")
         prompt = torch.tensor([i.prompt.ids[: len(i.prompt.ids) - appended] for i in batch], device=device)
         tokens, logs = function(

@@ -9,6 +9,7 @@ import torch
 from tta_bench import cli
 from tta_bench.commands import doctor
 from tta_bench.commands.doctor import Patient
+from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.runner import batch
 from tta_bench.runner.preview import Preview
 from tta_bench.runner.settings import comparison
@@ -18,7 +19,7 @@ from tta_bench.runner.study import model_source
 @pytest.fixture
 def patient(tmp_path: Path) -> Patient:
     found = comparison(cli.compose(["task=json", "n_problems=12", "steps=2", f"output_dir={tmp_path}"]))
-    return Patient(found, model_source("mini", None, "cpu", "float32").get())
+    return Patient(found, model_source(ModelSettings("mini"), "cpu", "float32").get())
 
 
 def test_a_healthy_machine_passes_every_check(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

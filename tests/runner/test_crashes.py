@@ -21,6 +21,7 @@ from tta_bench import cli
 from tta_bench.analysis.load import Pair, Study, load_run
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.summary import TIMING_COLUMNS, summarize
+from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.runner import disk
 from tta_bench.runner.execute import execute
 from tta_bench.runner.progress import Display
@@ -41,7 +42,7 @@ def settings(folder: Path, *overrides: str) -> Comparison:
 
 def work_on(found: Comparison, spec: RunSpec) -> None:
     """One run only."""
-    model = model_source("mini", None, "cpu", "float32")
+    model = model_source(ModelSettings("mini"), "cpu", "float32")
     execute(spec, found.task, found.problems, found.replicates, output_dir=found.output_dir, model=model, effort=found.effort)
 
 
@@ -57,7 +58,7 @@ def stores_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    model_source("mini", None, "cpu", "float32").get()  # children find it loaded
+    model_source(ModelSettings("mini"), "cpu", "float32").get()  # children find it loaded
     found = settings(tmp_path_factory.mktemp("undisturbed"))
     work(found)
     return found

@@ -19,6 +19,7 @@ import torch
 from tests.quick import QUICK
 from tests.runner.processes import fork
 from tta_bench import cli
+from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.runner import batch as batching
 from tta_bench.runner import disk
 from tta_bench.runner import execute as execution
@@ -43,7 +44,7 @@ def settings(folder: Path, *overrides: str) -> Comparison:
 
 
 def mini() -> LoadedModel:
-    return model_source("mini", None, "cpu", "float32").get()
+    return model_source(ModelSettings("mini"), "cpu", "float32").get()
 
 
 def do(found: Comparison, model: ModelSource | None = None, **effort: Any) -> int:
@@ -204,7 +205,7 @@ def test_a_problem_that_fits_into_no_memory_is_an_error_record(tmp_path: Path, m
 def test_an_automatic_batch_leaves_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spec, longest = (
         settings(tmp_path).candidate,
-        [Item("a/0", settings(tmp_path).problems[0], 0, EncodedPrompt((1,) * 100, 52))],
+        [Item("a/0", settings(tmp_path).problems[0], 0, EncodedPrompt((1,) * 100, 52, False, (0,)))],
     )
     assert (spec.strategy().views.k, mini().model.config.vocab_size) == (5, 99)
     assert automatic_batch_size(spec, longest, mini()) == LARGEST_BATCH

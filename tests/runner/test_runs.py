@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tta_bench import catalog, cli
+from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.runner import execute as execution
 from tta_bench.runner.prompts import batch_constraint, decode, encode
 from tta_bench.runner.settings import Comparison, comparison
@@ -23,7 +24,7 @@ def read(tmp_path: Path, *overrides: str) -> Comparison:
 
 
 def do(found: Comparison, **options: Any) -> int:
-    arguments: dict[str, Any] = {"output_dir": found.output_dir, "model": model_source("mini", None, "cpu", "float32")}
+    arguments: dict[str, Any] = {"output_dir": found.output_dir, "model": model_source(ModelSettings("mini"), "cpu", "float32")}
     effort = execution.Effort(options.pop("batch_size", 4), **{k: options.pop(k) for k in ("max_failures",) if k in options})
     return execution.execute(
         found.candidate, found.task, found.problems, found.replicates, effort=effort, **(arguments | options)

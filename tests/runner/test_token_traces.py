@@ -12,6 +12,7 @@ import torch
 
 from tests.runner.test_runs import read, stored
 from tests.toy import ToyDenoiser
+from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.runner import execute as execution
 from tta_bench.runner.prompts import encode
 from tta_bench.runner.settings import Comparison
@@ -22,7 +23,7 @@ from tta_bench.sampling.holdout import holdout_probability
 from tta_bench.tasks import load
 from tta_bench.types import Canvas, Place
 
-MODEL = model_source("mini", None, "cpu", "float32")
+MODEL = model_source(ModelSettings("mini"), "cpu", "float32")
 
 
 def traced(found: Comparison, **effort: Any) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def examine(comparison: Comparison, console: Console) -> bool:
         )
     ]
     began = time.perf_counter()
-    source = model_source(comparison.model_name, comparison.revision, comparison.device, comparison.candidate.dtype)
+    source = model_source(comparison.model, comparison.device, comparison.candidate.dtype)
     patient = Patient(comparison, source.get())
     seconds = time.perf_counter() - began
     checks = (
@@ -200,7 +200,7 @@ def model(patient: Patient, seconds: float) -> Finding:
     written = sum(mask in row for row in done.tokens)
     n = sum(p.numel() for p in patient.loaded.model.parameters())
     detail = (
-        f"{patient.comparison.model_name}: {n:,} parameters, loaded in {seconds:.1f} s; "
+        f"{patient.comparison.model.name_or_path}: {n:,} parameters, loaded in {seconds:.1f} s; "
         f"{len(done.records) / done.seconds:.1f} problems/s on {patient.comparison.task.name}, "
         f"{100 * np.mean(done.scores):.0f} % of {len(done.records)} right"
     )

@@ -131,7 +131,7 @@ class Calibration:
 def tried(surveyed: Survey) -> Pace:
     """Decode a few of the problems that are missing."""
     comparison, spec = surveyed.comparison, surveyed.spec
-    loaded = model_source(comparison.model_name, comparison.revision, comparison.device, spec.dtype).get()
+    loaded = model_source(comparison.model, comparison.device, spec.dtype).get()
     problems = list({problem.id: problem for _, problem, _ in surveyed.work.missing}.values())
 
     def look(n: int) -> Pace:

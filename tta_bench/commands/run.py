@@ -194,7 +194,7 @@ def announcement(comparisons: Sequence[Comparison], surveys: Mapping[str, Survey
     done = sum(found.work.n_done for found in surveys.values())
     lines = [
         f"{first.name}: {len(pairs)} comparison(s), {len(surveys)} runs of {first.n_problems} problems x {first.replicates} "
-        f"replicate(s) on {first.candidate.split}, model {first.model_name}"
+        f"replicate(s) on {first.candidate.split}, model {first.model.name_or_path}"
     ]
     if done:
         lines.append(f"{done:,} of {len(surveys) * first.size:,} answers are in {first.output_dir}/runs already")

@@ -4,34 +4,53 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MINI_PATH = Path(__file__).parent / "mini"
 """Folder of the embedded checkpoint, which the name ``mini`` stands for."""
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-MODEL_TYPES = ("llada",)
-"""Values of ``model_type`` in config.json that this package can load."""
+NATIVE = ("llada", "illada", "Dream")
+"""Values of ``model_type`` in config.json for which this package has code of its own."""
+
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+"""Of a weight."""
 
 
 class CheckpointError(ValueError):
     """A model name or checkpoint folder that cannot be used."""
 
 
-def locate(name_or_path: str | Path) -> Path | str:
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model, and how it is loaded; see ``tta_bench.load``."""
+
+    name_or_path: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    mask_id: int | None = None
+    end_ids: tuple[int, ...] | None = None
+    device_map: str | None = None
+    compile: bool = False
+
+
+def locate(name_or_path: str | Path, *, trust_remote_code: bool = False) -> Path | str:
     """The folder of a checkpoint, or the name itself where it is a hub id (``owner/name``).
 
     Raises:
-        CheckpointError: neither ``mini``, nor a folder with config.json and weights, nor a hub id.
+        CheckpointError: neither ``mini``, nor a folder with config.json, tokenizer and whole weights, nor a hub id; or a folder
+            whose model is of a kind that cannot be loaded.
     """
     if str(name_or_path) == "mini":
         return MINI_PATH
     folder = Path(name_or_path)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise CheckpointError(f"model={name_or_path}: the folder has no config.json, so it is no checkpoint")
-        _check_folder(folder, str(name_or_path))
+        check_folder(folder, str(name_or_path), trust_remote_code=trust_remote_code)
         return folder
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name_or_path)):
         return str(name_or_path)
@@ -40,23 +59,73 @@ def locate(name_or_path: str | Path) -> Path | str:
     )
 
 
-def _check_folder(folder: Path, name: str) -> None:
-    """Refuse a folder with config.json that lacks weights, a shard or a tokenizer, or holds another kind of model."""
+def check_folder(folder: Path, name: str, *, trust_remote_code: bool) -> None:
+    """Refuse a folder that lacks config, weights, a shard or a tokenizer, has a broken file, or holds another kind of model."""
+    config = read_config(folder, name)
     if not weight_files(folder):
         raise CheckpointError(
             f"model={name}: the folder has no weights ({' or '.join(WEIGHTS)}); copy them beside its config.json"
         )
-    model_type = json.loads((folder / "config.json").read_text()).get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise CheckpointError(f"model={name}: model_type {model_type!r} is not supported; supported: {', '.join(MODEL_TYPES)}")
+    check_kind(config, name, trust_remote_code=trust_remote_code)
     for index in folder.glob("*.index.json"):
-        missing = {f for f in json.loads(index.read_text())["weight_map"].values() if not (folder / f).is_file()}
+        missing = {f for f in read_json(index, name)["weight_map"].values() if not (folder / f).is_file()}
         if missing:
             raise CheckpointError(
                 f"model={name}: {index.name} lists {', '.join(sorted(missing))}, not in the folder; copy them"
             )
-    if not any(folder.glob("tokenizer*")):
+    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file() and not (folder / "vocab.txt").is_file():
         raise CheckpointError(f"model={name}: the folder has no tokenizer (tokenizer.json ...); copy it beside its config.json")
+    for file in folder.glob("*.safetensors"):
+        read_header(file, name)
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """A checkpoint's config.json.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"model={name}: the folder has no config.json, so it is no checkpoint")
+    return read_json(folder / "config.json", name)
+
+
+def read_json(file: Path, name: str) -> dict[str, Any]:
+    """A mapping in a JSON file of a checkpoint."""
+    try:
+        found = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"model={name}: {file.name} is no JSON ({error}); copy it again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"model={name}: {file.name} must hold a JSON object; copy it again")
+    return found
+
+
+def check_kind(config: Mapping[str, Any], name: str, *, trust_remote_code: bool) -> None:
+    """Refuse a model that is no masked language model, or needs code that may not be run.
+
+    Raises:
+        CheckpointError: it is one of these.
+    """
+    kind, architectures = config.get("model_type"), config.get("architectures") or []
+    if kind in NATIVE or any(str(a).endswith("ForMaskedLM") for a in architectures):
+        return
+    if str(kind).startswith("diffusion_gemma"):
+        raise CheckpointError(
+            f"model={name}: {kind} starts from random tokens, not from masks, and no sampler here can decode that; "
+            "see docs/models.md"
+        )
+    if "auto_map" in config:
+        if trust_remote_code:
+            return
+        raise CheckpointError(
+            f"model={name}: model_type {kind!r} needs the code that comes with the checkpoint, which is run on request only; "
+            f"read it, then set trust_remote_code=True, or use a model with code here ({', '.join(NATIVE)}, any ...ForMaskedLM)"
+        )
+    raise CheckpointError(
+        f"model={name}: model_type {kind!r} ({', '.join(map(str, architectures)) or 'no architecture'}) is not supported; "
+        f"supported: {', '.join(NATIVE)}, and any ...ForMaskedLM of transformers"
+    )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -64,13 +133,45 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(file for pattern in WEIGHTS for file in folder.glob(pattern))
 
 
-def fingerprint(name_or_path: str | Path, revision: str | None = None) -> str:
+def read_header(file: Path, name: str) -> dict[str, Any]:
+    """What a safetensors file says of its tensors: name -> dtype, shape, data_offsets.
+
+    Raises:
+        CheckpointError: the file is shorter than that, or says something that cannot be read.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(f"model={name}: {file.name} is broken or cut off ({size:,} bytes); copy it again")
+        try:
+            header = json.loads(stream.read(length))
+            end = max((tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"), default=0)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"model={name}: {file.name} is broken, its header cannot be read; copy it again") from error
+    if size != 8 + length + end:
+        raise CheckpointError(f"model={name}: {file.name} has {size:,} bytes instead of {8 + length + end:,}; copy it again")
+    return {key: tensor for key, tensor in header.items() if key != "__metadata__"}
+
+
+def weight_bytes(folder: Path, dtype: str) -> int:
+    """Bytes of a checkpoint's weights once they are of a dtype.
+
+    Weights in pytorch_model*.bin do not tell their dtype and are taken as they are.
+    """
+    headers = [read_header(file, str(folder)) for file in folder.glob("*.safetensors")]
+    if not headers:
+        return sum(file.stat().st_size for file in weight_files(folder))
+    return sum(math.prod(tensor["shape"]) for header in headers for tensor in header.values()) * BYTES[dtype]
+
+
+def fingerprint(name_or_path: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> str:
     """What makes a checkpoint the same one: 16 hex digits over config, weights and tokenizer, or ``id@revision`` on a hub.
 
     Raises:
         CheckpointError: a hub id without a revision, whose weights could change under the same name.
     """
-    place = locate(name_or_path)
+    place = locate(name_or_path, trust_remote_code=trust_remote_code)
     if isinstance(place, str):
         if revision is None:
             raise CheckpointError(
@@ -79,7 +180,8 @@ def fingerprint(name_or_path: str | Path, revision: str | None = None) -> str:
         return f"{place}@{revision}"
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps(json.loads((place / "config.json").read_text()), sort_keys=True).encode())
-    for file in [*weight_files(place), *sorted(place.glob("tokenizer*"))]:
+    texts = [file for pattern in ("tokenizer*", "vocab.*", "merges.txt") for file in sorted(place.glob(pattern))]
+    for file in [*weight_files(place), *texts]:
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 24):

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import psutil
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2Tokenizer
 from transformers.utils import logging as transformers_logging
 
-from tta_bench.models.checkpoint import MODEL_TYPES, CheckpointError, locate
-from tta_bench.models.llada import LLaDAModelLM
+from tta_bench.models import dream, illada, llada, llada_moe
+from tta_bench.models.checkpoint import (
+    NATIVE,
+    WEIGHTS,
+    CheckpointError,
+    check_folder,
+    check_kind,
+    locate,
+    read_config,
+    read_json,
+    weight_bytes,
+)
+from tta_bench.models.compiled import Compiled
+from tta_bench.models.hf import MaskedLM
+from tta_bench.models.native import NativeModel
+
+Model: TypeAlias = NativeModel | MaskedLM | Compiled | torch.nn.Module
+
+NATIVE_CODE = (llada, llada_moe, illada, dream)
+"""Imported so that transformers knows them."""
+
+TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|role_end|>", "<|end_of_turn|>", "[/Answer]")
+"""Tokens that end an answer where a chat template writes them."""
+
+SMALL_FILES = ("*.json", "*.txt", "*.jinja", "*.model")
+"""Of a checkpoint on a hub: all but the weights."""
 
 
 def load(
@@ -19,36 +48,235 @@ def load(
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
-) -> tuple[LLaDAModelLM, PreTrainedTokenizerBase]:
+    *,
+    mask_id: int | None = None,
+    end_ids: Sequence[int] | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    compile: bool = False,
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """Load a masked diffusion model and its tokenizer, in eval mode.
+
+    LLaDA (8B, 1.5, iLLaDA, MoE) and Dream (DiffuCoder) run with this package's own code; any other masked language model of
+    transformers with its own, as ``MaskedLM``. Weights, vocabulary and memory are checked before anything is computed.
 
     Args:
         name_or_path: ``mini`` (embedded), a checkpoint folder, or a hub id.
         device: ``auto`` (cuda if there is one, else cpu), or a torch device.
         dtype: ``auto`` (bfloat16 on cuda, else float32), or float32, bfloat16, float16, float64.
         revision: branch, tag or commit of a hub id.
-        trust_remote_code: passed to the tokenizer's loader; the model's code is always this package's own.
+        trust_remote_code: run code that comes with a checkpoint, where there is none here. Read it before.
+        mask_id: id of the mask token; None takes the configuration's, else the tokenizer's.
+        end_ids: ids of the tokens that end an answer; None takes those of tokenizer and configuration, and the end of a turn
+            that the chat template writes. The model has them as ``end_ids``.
+        device_map: spread the model over devices, as in transformers (``auto``, or module -> device); needs ``accelerate``.
+        compile: compile the model with ``torch.compile`` for static shapes, see ``tta_bench.models.compiled``.
+
+    Returns:
+        The model, whose ``config.mask_token_id`` and ``end_ids`` are set, and its tokenizer.
 
     Raises:
-        CheckpointError: the name leads to no usable checkpoint.
+        CheckpointError: the name leads to no usable checkpoint; or the memory that is free does not hold it.
+        ValueError: no such device or dtype.
     """
-    place = locate(name_or_path)
-    config = AutoConfig.from_pretrained(place, revision=revision)
-    if config.model_type not in MODEL_TYPES:
-        raise CheckpointError(
-            f"model={name_or_path}: model_type {config.model_type!r} is not supported; supported: {', '.join(MODEL_TYPES)}"
-        )
-    where = resolve_device(device)
-    bars = transformers_logging.is_progress_bar_enabled()
-    if isinstance(place, Path):
-        transformers_logging.disable_progress_bar()
+    name, where = str(name_or_path), resolve_device(device)
+    precision = resolve_dtype(dtype, where)
+    place = locate(name_or_path, trust_remote_code=trust_remote_code)
+    if isinstance(place, str):
+        place = fetch(place, revision, trust_remote_code=trust_remote_code)
+    if device_map is None:
+        check_memory(place, name, precision, where)
+    tokenizer = load_tokenizer(place, name, trust_remote_code=trust_remote_code)
+    model = load_model(place, name, precision, trust_remote_code=trust_remote_code, device_map=device_map)
+    model.config.mask_token_id = find_mask_id(model.config, tokenizer, mask_id, name)
+    check_vocabulary(model, tokenizer, name)
+    model = model if device_map is not None else model.to(where)
+    found: Any = model if isinstance(model, NativeModel) or trust_remote_code else MaskedLM(model)
+    found.end_ids = find_end_ids(model, tokenizer) if end_ids is None else tuple(end_ids)
+    return (Compiled(found) if compile else found).eval(), tokenizer
+
+
+def fetch(name: str, revision: str | None, *, trust_remote_code: bool) -> Path:
+    """A folder with the files of a hub id, downloaded unless they are there.
+
+    Raises:
+        CheckpointError: the hub cannot be reached, has no such id or revision, or holds a kind of model that cannot be loaded.
+    """
     try:
-        model: Any = LLaDAModelLM.from_pretrained(place, revision=revision, dtype=resolve_dtype(dtype, where))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(SMALL_FILES)))
+        check_kind(read_config(folder, name), name, trust_remote_code=trust_remote_code)
+        patterns = [WEIGHTS[0], *(["*.py"] if trust_remote_code else [])]
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, *patterns]))
+        if not any(folder.glob(WEIGHTS[0])):
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, *patterns, WEIGHTS[1]]))
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        at = f" --revision {revision}" if revision else ""
+        raise CheckpointError(
+            f"model={name}: could not be fetched from the hub ({reason}). Where there is a network: hf download {name}{at} "
+            "--local-dir FOLDER; then copy the folder here and give model.name_or_path=FOLDER"
+        ) from error
+    check_folder(folder, name, trust_remote_code=trust_remote_code)
+    return folder
+
+
+def load_model(
+    folder: Path, name: str, dtype: torch.dtype, *, trust_remote_code: bool, device_map: str | dict[str, Any] | None
+) -> Any:
+    """The model of a folder, every weight of which was found there.
+
+    Raises:
+        CheckpointError: a weight is missing, superfluous or of another shape, or a file cannot be read.
+    """
+    loader = AutoModel if remote_only(folder, name, trust_remote_code=trust_remote_code) else AutoModelForMaskedLM
+    options: dict[str, Any] = {} if device_map is None else {"device_map": device_map}
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        with quiet():
+            model, told = loader.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=trust_remote_code,
+                **options,
+            )
+    except SafetensorError as error:
+        raise CheckpointError(f"model={name}: a weight file is broken ({error}); copy it again") from error
+    except ImportError as error:
+        raise CheckpointError(
+            f'model={name}: device_map needs accelerate: pip install "tta_bench[devices]" ({error})'
+        ) from error
+    problems = {
+        "lacks": sorted(told["missing_keys"]),
+        "has weights of another shape than config.json says:": sorted(str(key[0]) for key in told["mismatched_keys"]),
+        "has weights that its model has no place for:": sorted(told["unexpected_keys"])
+        if isinstance(model, NativeModel)
+        else [],
+    }
+    for what, keys in problems.items():
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise CheckpointError(
+                f"model={name}: the checkpoint {what} {', '.join(keys[:3])}{more}; config.json and weights are not of one model"
+            )
+    return model
+
+
+def remote_only(folder: Path, name: str, *, trust_remote_code: bool) -> bool:
+    """Whether a model can be had only by running the code that comes with it."""
+    config = read_config(folder, name)
+    masked = any(str(a).endswith("ForMaskedLM") for a in config.get("architectures") or [])
+    return trust_remote_code and config.get("model_type") not in NATIVE and not masked
+
+
+def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder. Dream's, which comes as code, is Qwen2's.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    settings = folder / "tokenizer_config.json"
+    kind = read_json(settings, name).get("tokenizer_class") if settings.is_file() else None
+    loader = Qwen2Tokenizer if kind == "DreamTokenizer" else AutoTokenizer
+    try:
+        found: PreTrainedTokenizerBase = loader.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise CheckpointError(
+            f"model={name}: its tokenizer cannot be read ({error}); copy its tokenizer files again"
+        ) from error
+    return found
+
+
+def find_mask_id(config: Any, tokenizer: PreTrainedTokenizerBase, mask_id: int | None, name: str) -> int:
+    """The id of the mask token: as given, else the configuration's, else the tokenizer's.
+
+    Raises:
+        CheckpointError: none tells, or configuration and tokenizer tell different ones.
+    """
+    told = {"config.json": getattr(config, "mask_token_id", None), "the tokenizer": tokenizer.mask_token_id}
+    known = {source: found for source, found in told.items() if found is not None}
+    if mask_id is not None:
+        return mask_id
+    if not known:
+        raise CheckpointError(
+            f"model={name}: neither config.json (mask_token_id) nor the tokenizer (mask_token) tells the mask token; give "
+            "its id as model.mask_id, or mask_id in Python"
+        )
+    if len(set(known.values())) > 1:
+        says = " and ".join(f"{source} says {found}" for source, found in known.items())
+        raise CheckpointError(
+            f"model={name}: the id of the mask token is not clear, {says}; give the right one as model.mask_id"
+        )
+    return int(next(iter(known.values())))
+
+
+def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a tokenizer or a mask token whose ids the model has no embedding for.
+
+    Raises:
+        CheckpointError: the model embeds fewer ids.
+    """
+    size = model.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= size:
+        raise CheckpointError(
+            f"model={name}: the tokenizer has ids up to {largest:,}, the model embeds {size:,} tokens; they are not of one "
+            "checkpoint, copy the tokenizer that belongs to it"
+        )
+    mask = model.config.mask_token_id
+    if not 0 <= mask < size:
+        raise CheckpointError(f"model={name}: mask token id {mask:,} must be below {size:,}, the tokens that the model embeds")
+
+
+def find_end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Token ids that end an answer, those that end a turn first.
+
+    The end of a turn counts where the chat template writes it. Where nothing ends a sequence, the separator does (BERT).
+    """
+    template = str(tokenizer.chat_template or "")
+    vocabulary = tokenizer.get_vocab()
+    found: list[Any] = [vocabulary[token] for token in TURN_ENDS if token in template and token in vocabulary]
+    found.append(tokenizer.eos_token_id)
+    for config in (model.config, getattr(model, "generation_config", None)):
+        ids = getattr(config, "eos_token_id", None)
+        found += ids if isinstance(ids, list) else [ids]
+    ends = tuple(dict.fromkeys(int(i) for i in found if i is not None))
+    if not ends and tokenizer.sep_token_id is not None:
+        return (int(tokenizer.sep_token_id),)
+    return ends
+
+
+def check_memory(folder: Path, name: str, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a model whose weights do not fit the memory that is free.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    precision = str(dtype).removeprefix("torch.")
+    needed = weight_bytes(folder, precision)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise CheckpointError(
+            f"model={name}: needs about {needed / 1e9:.1f} GB in {precision}, {free / 1e9:.1f} GB free on {device}; use "
+            "a smaller dtype (bfloat16, float16), another device, or model.device_map=auto"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bar and the report of weights that transformers prints: what matters of it is an error here."""
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
     finally:
+        transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
-    return model.to(where).eval(), tokenizer
 
 
 def resolve_device(device: str) -> torch.device:

@@ -59,11 +59,19 @@ class Item:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its tokenizer, ready to generate."""
+    """A model with its tokenizer, ready to generate.
+
+    Attributes:
+        model: callable, on its device.
+        tokenizer: of the model.
+        mask_id: of the mask token.
+        end_ids: tokens that end an answer.
+    """
 
     model: Any
     tokenizer: Any
     mask_id: int
+    end_ids: tuple[int, ...]
 
 
 def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterator[list[Item]]:
@@ -77,9 +85,8 @@ def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterato
     """
     groups: dict[tuple[int, ...], list[Item]] = defaultdict(list)
     for item in items:
-        length, start = len(item.prompt.ids), item.prompt.start
-        appended = length - start if start else 0
-        groups[(appended,) if padded else (length, start)].append(item)
+        prompt = item.prompt
+        groups[(prompt.appended,) if padded else (len(prompt.ids), prompt.start)].append(item)
     for group in groups.values():
         ordered = sorted(group, key=lambda item: len(item.prompt.ids)) if padded else group
         for i in range(0, len(ordered), size):
@@ -122,7 +129,7 @@ def decode_batch(
         noise=Noise(spec.seed, tuple(item.key for item in batch)),
         padding=padding if any(pads) else None,
         constraint_fn=constraint,
-        eos=EosPolicy(spec.eos_policy, end_ids(loaded)),
+        eos=EosPolicy(spec.eos_policy, loaded.end_ids),
         answer_fn=lambda row, ids: task.answer(batch[row].problem, decode(ids[pads[row] :], prompts[row], loaded.tokenizer)),
         observe=observe,
     )
@@ -134,10 +141,13 @@ def decode_batch(
             "tokens": ids[item.prompt.start :],
             "filled": item.prompt.ids.count(loaded.mask_id),
             "forward_passes": passes,
+            "evaluated_positions": evaluated,
             "nfe": steps * sampler.views.k,
             "seconds": generation.seconds / len(batch),
         }
-        for item, ids, passes, steps in zip(batch, rows, generation.forward_passes, generation.row_steps, strict=True)
+        for item, ids, passes, evaluated, steps in zip(
+            batch, rows, generation.forward_passes, generation.evaluated, generation.row_steps, strict=True
+        )
     ]
     trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
     if sampler.vote is None and any(item.traced for item in batch):
@@ -156,15 +166,6 @@ def padded_rows(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[tor
     tokens = torch.tensor([[filler] * pad + list(row) for pad, row in zip(pads, rows, strict=True)], device=device)
     places = torch.arange(longest, device=device)
     return tokens, places < torch.tensor(pads, device=device)[:, None], pads
-
-
-def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
-    """Token ids that end a sequence: the tokenizer's, and those of the model's configurations (the end of a turn is one)."""
-    found = [loaded.tokenizer.eos_token_id]
-    for config in (loaded.model.config, getattr(loaded.model, "generation_config", None)):
-        ids = getattr(config, "eos_token_id", None)
-        found += ids if isinstance(ids, list) else [ids]
-    return tuple(dict.fromkeys(i for i in found if i is not None))
 
 
 def trace_frame(batch: Sequence[Item], generation: Generation, samples: int = 1) -> pd.DataFrame:
@@ -197,11 +198,7 @@ def gold_answers(
         if item.traced:
             right = gold(item.problem, text) if gold else None
             # What is right as it stands needs no encoding, which may split it into other tokens.
-            known = (
-                judged_ids(ids, item.prompt, tokenizer)
-                if right == text
-                else gold_ids(item.problem, item.prompt, right, tokenizer)
-            )
+            known = judged_ids(ids, item.prompt) if right == text else gold_ids(item.problem, item.prompt, right, tokenizer)
             found[place] = np.array(known)
     return found
 

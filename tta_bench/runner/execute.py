@@ -229,7 +229,9 @@ class Visit:
         """The missing items as token ids; what cannot be encoded has an error record."""
         for key, problem, replicate in self.work.missing:
             try:
-                prompt = encode(problem, loaded.tokenizer, loaded.mask_id, self.spec.gen_length)
+                prompt = encode(
+                    problem, loaded.tokenizer, loaded.mask_id, self.spec.gen_length, self.spec.manner(loaded.end_ids)
+                )
             except Exception as error:
                 head = {"key": key, "problem": problem.id, "replicate": replicate, "data": problem_digest(problem)}
                 self.keep([head | failure(error, "encode")], NO_TRACE)

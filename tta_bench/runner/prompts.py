@@ -18,33 +18,90 @@ UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How problems are put to a model.
+
+    Attributes:
+        chat_template: as a user's message in the tokenizer's chat template. Templates with holes are put as they are.
+        add_bos: with the tokenizer's token for the beginning of a text (BERT's [CLS]) before them.
+        end_ids: tokens that end an answer; empty for the tokenizer's own.
+    """
+
+    chat_template: bool = False
+    add_bos: bool = False
+    end_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class EncodedPrompt:
     """Token ids of a prompt with its holes as masks, and of the masks behind it.
 
     Attributes:
         ids: of the whole sequence.
-        start: where the answer begins: 0 for infill, else the length of the prompt.
+        start: where the answer begins: the length of the prompt, and for infill what was put before it.
+        infill: whether the answer is the whole template.
+        end_ids: tokens that end the answer, unless it is an infill.
     """
 
     ids: tuple[int, ...]
     start: int
+    infill: bool
+    end_ids: tuple[int, ...]
+
+    @property
+    def appended(self) -> int:
+        """Masks behind the prompt."""
+        return 0 if self.infill else len(self.ids) - self.start
 
 
-def encode(problem: Problem, tokenizer: Any, mask_id: int, gen_length: int | None) -> EncodedPrompt:
-    """Encode a problem; ``gen_length`` None takes the problem's own."""
-    ids: list[int] = []
-    for i, piece in enumerate(problem.prompt.split(HOLE)):
+def encode(
+    problem: Problem, tokenizer: Any, mask_id: int, gen_length: int | None, manner: Manner | None = None
+) -> EncodedPrompt:
+    """Encode a problem.
+
+    Args:
+        problem: to be answered.
+        tokenizer: of the model.
+        mask_id: what stands at holes, and behind the prompt.
+        gen_length: masks behind the prompt; None takes the problem's own.
+        manner: how it is put; None puts it as it is.
+
+    Raises:
+        ValueError: the tokenizer has no chat template, or no token for the beginning.
+    """
+    manner = manner or Manner()
+    text = chat(problem.prompt, tokenizer) if manner.chat_template and not problem.infill else problem.prompt
+    before = [first_id(tokenizer)] if manner.add_bos else []
+    ids = list(before)
+    for i, piece in enumerate(text.split(HOLE)):
         ids += [mask_id] * (i > 0) + (tokenizer.encode(piece, add_special_tokens=False) if piece else [])
+    ends = manner.end_ids or tuple(i for i in (tokenizer.eos_token_id,) if i is not None)
     if problem.infill:
-        return EncodedPrompt(tuple(ids), 0)
+        return EncodedPrompt(tuple(ids), len(before), True, ends)
     length = problem.gen_length if gen_length is None else gen_length
-    return EncodedPrompt((*ids, *[mask_id] * length), len(ids))
+    return EncodedPrompt((*ids, *[mask_id] * length), len(ids), False, ends)
 
 
-def answer_ids(ids: Sequence[int], prompt: EncodedPrompt, end_id: int | None) -> list[int]:
-    """The answer's token ids: all of an infill, else what follows the prompt up to the first end token."""
+def chat(prompt: str, tokenizer: Any) -> str:
+    """A prompt as the only message of a user, and the beginning of the answer to it."""
+    if not tokenizer.chat_template:
+        raise ValueError("model.chat_template=true: the tokenizer has no chat template; set it to false")
+    return str(tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True))
+
+
+def first_id(tokenizer: Any) -> int:
+    """The token that begins a text."""
+    for found in (tokenizer.bos_token_id, tokenizer.cls_token_id):
+        if found is not None:
+            return int(found)
+    raise ValueError("model.add_bos=true: the tokenizer has no token for the beginning of a text (bos, cls); set it to false")
+
+
+def answer_ids(ids: Sequence[int], prompt: EncodedPrompt) -> list[int]:
+    """The answer's token ids: all of an infill, else what follows the prompt up to the first token that ends it."""
     answer = list(ids[prompt.start :])
-    return answer[: answer.index(end_id)] if prompt.start and end_id in answer else answer
+    ends = [] if prompt.infill else [place for place, token in enumerate(answer) if token in prompt.end_ids]
+    return answer[: ends[0]] if ends else answer
 
 
 def gold_ids(problem: Problem, prompt: EncodedPrompt, gold: str | None, tokenizer: Any) -> list[int]:
@@ -59,23 +116,22 @@ def gold_ids(problem: Problem, prompt: EncodedPrompt, gold: str | None, tokenize
     nothing = [UNJUDGED] * len(prompt.ids)
     if gold is None:
         return nothing
-    ids = tokenizer.encode(gold, add_special_tokens=False)
+    ids = [*nothing[: prompt.start], *tokenizer.encode(gold, add_special_tokens=False)]
     if problem.infill:
         return ids if len(ids) == len(prompt.ids) else nothing
     # What follows the end is not part of the answer.
-    ids = [*nothing[: prompt.start], *ids, tokenizer.eos_token_id, *nothing]
-    return ids[: len(prompt.ids)]
+    return [*ids, *prompt.end_ids[:1], *nothing][: len(prompt.ids)]
 
 
-def judged_ids(ids: Sequence[int], prompt: EncodedPrompt, tokenizer: Any) -> list[int]:
+def judged_ids(ids: Sequence[int], prompt: EncodedPrompt) -> list[int]:
     """The ids of a sequence that is right, ``UNJUDGED`` behind the end of its answer."""
-    end = prompt.start + len(answer_ids(ids, prompt, tokenizer.eos_token_id)) + bool(prompt.start)
+    end = prompt.start + len(answer_ids(ids, prompt)) + (not prompt.infill)
     return [token if place < end else UNJUDGED for place, token in enumerate(ids)]
 
 
 def decode(ids: Sequence[int], prompt: EncodedPrompt, tokenizer: Any) -> str:
     """The answer as text."""
-    return str(tokenizer.decode(answer_ids(ids, prompt, tokenizer.eos_token_id), skip_special_tokens=True))
+    return str(tokenizer.decode(answer_ids(ids, prompt), skip_special_tokens=True))
 
 
 def batch_constraint(
@@ -91,7 +147,7 @@ def batch_constraint(
     def violations(tokens: Tensor) -> Tensor:
         scores = torch.zeros(tokens.shape)
         for row, ids in enumerate(tokens.tolist()):
-            pieces = [piece(i) for i in answer_ids(ids[pads[row] :], prompts[row], tokenizer.eos_token_id)]
+            pieces = [piece(i) for i in answer_ids(ids[pads[row] :], prompts[row])]
             by_character = task.violations(problems[row], "".join(pieces))
             position, place = pads[row] + prompts[row].start, 0
             for text in pieces:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tta_bench import catalog
-from tta_bench.models.checkpoint import fingerprint
+from tta_bench.models.checkpoint import ModelSettings, fingerprint
 from tta_bench.models.loading import resolve_device, resolve_dtype
 from tta_bench.runner.disk import check_writable
 from tta_bench.runner.execute import Effort
@@ -26,7 +26,7 @@ class Comparison:
     Attributes:
         baseline, candidate: the two runs.
         controls: runs that are compared with the baseline as well, so that the candidate's gain can be told apart from theirs.
-        model_name, revision, device: what to load, and where to.
+        model, device: what to load, and where to.
         n_problems, replicates: how much of each run is asked for.
         effort: batch size, failures, time.
         output_dir, report_dir: where runs and report go.
@@ -36,8 +36,7 @@ class Comparison:
     baseline: RunSpec
     candidate: RunSpec
     controls: tuple[RunSpec, ...]
-    model_name: str
-    revision: str | None
+    model: ModelSettings
     device: str
     n_problems: int
     replicates: int
@@ -93,13 +92,14 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         ValueError: a value is out of range or does not fit the others; the message names the key, the value and the rule.
     """
     n_problems = whole(config, "n_problems", 1, SPLIT_SIZE)
-    model_name = str(config["model"]["name_or_path"])
+    model, manner = model_settings(config["model"]), config["model"]
     task_entry = catalog.entry_of("task", config["task"])
     task: Task = task_entry.build()
+    problems = _problems(task_entry, str(config["split"]), n_problems)
     device = resolve_device(str(config["device"]))
     candidate = RunSpec(
-        model=model_name,
-        fingerprint=_fingerprint(model_name, config["model"]["revision"]),
+        model=model.name_or_path,
+        fingerprint=_fingerprint(model.name_or_path, model.revision, trust_remote_code=model.trust_remote_code),
         task=task_entry,
         task_name=task.name,
         task_version=task.version,
@@ -114,6 +114,10 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         seed=whole(config, "seed", 0),
         device=device.type,
         dtype=str(resolve_dtype(str(config["dtype"]), device)).removeprefix("torch."),
+        chat_template=flag(manner, "chat_template") and not all(problem.infill for problem in problems),
+        add_bos=flag(manner, "add_bos"),
+        mask_id=model.mask_id,
+        end_ids=model.end_ids,
     )
 
     def with_sampler(node: Mapping[str, Any]) -> RunSpec:
@@ -123,8 +127,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         baseline=with_sampler(config["baseline"]),
         candidate=with_sampler(config["sampler"]),
         controls=tuple(with_sampler(node) for node in (config["controls"] or {}).values()),
-        model_name=model_name,
-        revision=config["model"]["revision"],
+        model=model,
         device=str(device),
         n_problems=n_problems,
         replicates=whole(config, "replicates", 1),
@@ -148,6 +151,45 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
                 "change the sampler, the baseline or a parameter of one"
             )
     return found
+
+
+MODEL_KEYS = (
+    "name_or_path", "revision", "trust_remote_code", "mask_id", "end_ids", "device_map", "compile", "chat_template", "add_bos",
+    "recommended",
+)  # fmt: skip
+
+
+def model_settings(config: Mapping[str, Any]) -> ModelSettings:
+    """How the model of a configuration is loaded; keys that are absent are as in ``tta_bench.load``.
+
+    Raises:
+        ValueError: an unknown key, or a value of the wrong type.
+    """
+    for key in config:
+        if key not in MODEL_KEYS:
+            raise ValueError(catalog.no_parameter("model", str(config.get("name_or_path")), str(key), MODEL_KEYS))
+    ends = config.get("end_ids")
+    return ModelSettings(
+        name_or_path=str(config["name_or_path"]),
+        revision=None if config.get("revision") is None else str(config["revision"]),
+        trust_remote_code=flag(config, "trust_remote_code"),
+        mask_id=None if config.get("mask_id") is None else whole(config, "mask_id", 0),
+        end_ids=None if ends is None else tuple(whole({"end_ids": end}, "end_ids", 0) for end in ends),
+        device_map=None if config.get("device_map") is None else str(config["device_map"]),
+        compile=flag(config, "compile"),
+    )
+
+
+def flag(config: Mapping[str, Any], key: str) -> bool:
+    """A yes or no of the model's configuration, no where it is absent.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    value = config.get(key, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"model.{key}={value}: must be true or false")
+    return value
 
 
 def check_folders(found: Comparison) -> None:

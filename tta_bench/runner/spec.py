@@ -8,6 +8,7 @@ from typing import Any
 
 from tta_bench.catalog import Entry
 from tta_bench.rng import digest
+from tta_bench.runner.prompts import Manner
 from tta_bench.sampling.denoiser import check_cfg_scale
 from tta_bench.sampling.eos import POLICIES
 from tta_bench.sampling.sampler import ENGINE_VERSION, Sampler
@@ -16,6 +17,9 @@ from tta_bench.tasks.base import HOLE, SPLITS, Problem, Task
 
 ID_VERSION = 1
 """Of the rule that makes run ids. Raised when equal settings must become another run; then nothing old is reused."""
+
+IDLE = {"cache": "none"}
+"""Parameters of samplers that did not exist when ids were first made, at the values that do what was done then."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class RunSpec:
         seed: of every draw.
         device: type of device, cpu or cuda.
         dtype: of the weights and activations.
+        chat_template, add_bos: how problems are put to the model, see ``Manner``.
+        mask_id, end_ids: given instead of the checkpoint's own; None where they are not.
     """
 
     model: str
@@ -56,6 +62,10 @@ class RunSpec:
     seed: int
     device: str
     dtype: str
+    chat_template: bool = False
+    add_bos: bool = False
+    mask_id: int | None = None
+    end_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -95,7 +105,17 @@ class RunSpec:
             "seed": self.seed,
             "device": self.device,
             "dtype": self.dtype,
+            **{name: value for name, value in self._special().items() if value is not None and value is not False},
         }
+
+    def _special(self) -> dict[str, Any]:
+        """Settings that few models need; left out where they are not set."""
+        told: dict[str, Any] = {"chat_template": self.chat_template, "add_bos": self.add_bos}
+        return told | {"mask_id": self.mask_id, "end_ids": None if self.end_ids is None else list(self.end_ids)}
+
+    def manner(self, end_ids: tuple[int, ...]) -> Manner:
+        """How problems are put to a model with these ends of an answer."""
+        return Manner(self.chat_template, self.add_bos, end_ids)
 
     @property
     def config_hash(self) -> str:
@@ -124,9 +144,8 @@ class RunSpec:
 
 
 def _node(entry: Entry) -> dict[str, Any]:
-    """Target and parameters as JSON and YAML know them."""
+    """Target and parameters as JSON and YAML know them, without parameters that came later and do nothing."""
+    told = {key: value for key, value in entry.parameters.items() if (key, value) not in IDLE.items()}
     # -0.0 is 0.0, but not in a hash.
-    node: dict[str, Any] = json.loads(
-        json.dumps({"target": entry.target, **entry.parameters}), parse_float=lambda text: float(text) + 0.0
-    )
+    node: dict[str, Any] = json.loads(json.dumps({"target": entry.target, **told}), parse_float=lambda text: float(text) + 0.0)
     return node

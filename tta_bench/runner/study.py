@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.models.loading import load
 from tta_bench.runner.batch import LoadedModel
 from tta_bench.runner.disk import make_folder, storing, write_atomically
@@ -45,7 +46,7 @@ def run_comparison(
                     comparison.problems,
                     comparison.replicates,
                     output_dir=comparison.output_dir,
-                    model=model_source(comparison.model_name, comparison.revision, comparison.device, spec.dtype),
+                    model=model_source(comparison.model, comparison.device, spec.dtype),
                     effort=comparison.effort,
                     watch=watch,
                     wait=patience(spec, check_stop) if last_round else None,
@@ -79,12 +80,12 @@ def untouched(spec: RunSpec, comparison: Comparison) -> bool:
 
 
 @cache
-def model_source(name: str, revision: str | None, device: str, dtype: str) -> ModelSource:
+def model_source(settings: ModelSettings, device: str, dtype: str) -> ModelSource:
     """The model, kept for the other runs of this process."""
 
     def load_it() -> LoadedModel:
-        model, tokenizer = load(name, device, dtype, revision)
-        return LoadedModel(model, tokenizer, model.config.mask_token_id)
+        model, tokenizer = load(device=device, dtype=dtype, **vars(settings))
+        return LoadedModel(model, tokenizer, model.config.mask_token_id, model.end_ids)
 
     return ModelSource(load_it)
 

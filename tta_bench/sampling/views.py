@@ -136,8 +136,9 @@ class TTAViews:
         views = [[seeds[row] for row in rows] * denoiser.passes for seeds in noise.seeds(canvas.step, "dropout", self.k)]
         pads = [0] * len(canvas.tokens) if canvas.padding is None else canvas.padding.sum(dim=1).tolist()
         seeds = [seed for view in views for seed in view]
-        with injected_dropout(denoiser.model, self.dropout, seeds, [pads[row] for row in rows] * denoiser.passes * self.k):
-            return denoiser.logits(canvas, repeats=self.k)
+        plain = replace(denoiser, model=getattr(denoiser.model, "uncompiled", denoiser.model))
+        with injected_dropout(plain.model, self.dropout, seeds, [pads[row] for row in rows] * plain.passes * self.k):
+            return plain.logits(canvas, repeats=self.k)
 
 
 def check_temperature(name: str, value: float) -> None:

@@ -31,7 +31,7 @@ def dream_topk_margin(
         top_p: size of the nucleus; None leaves it whole.
         top_k: tokens that stay; None leaves all.
         eps: the last time of the schedule.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Ye et al., "Dream 7B: Diffusion Large Language Models", arXiv:2508.15487, and its published ``diffusion_generate``.

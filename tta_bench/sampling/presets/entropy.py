@@ -15,7 +15,7 @@ def entropy(*, temperature: float = 0.0, cache: str = "none") -> Sampler:
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Ye et al., "Dream 7B", arXiv:2508.15487 (its ``entropy`` order, here on LLaDA's schedule).

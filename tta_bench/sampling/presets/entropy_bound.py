@@ -47,7 +47,7 @@ def entropy_bound(*, gamma: float = 0.1, temperature: float = 0.0, cache: str = 
     Args:
         gamma: the bound, nats. 0 commits one position at a time (or several that are certain).
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Ben-Hamu et al., "Accelerated Sampling from Masked Diffusion Models via Entropy Bounded Unmasking",

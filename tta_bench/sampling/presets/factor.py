@@ -56,7 +56,7 @@ def factor(*, factor: float = 1.0, temperature: float = 0.0, reference_quirks: b
         factor: f; larger commits more at a time.
         temperature: of the draw of candidates; 0 takes the most probable token.
         reference_quirks: commit the last rank even if it fails, where all before it pass, as the reference code does.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Wu et al., "Fast-dLLM", arXiv:2505.22618 (factor-based parallel decoding).

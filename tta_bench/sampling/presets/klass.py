@@ -86,7 +86,7 @@ def klass(
         history_length: divergences that count. They must lie within the block.
         temperature: of the draw of candidates; 0 takes the most probable token.
         reference_quirks: divergences from the steps of the block before count as well, as in the reference code.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Kim et al., "KLASS: KL-Guided Fast Inference in Masked Diffusion Models", arXiv:2511.05664, algorithm 1.

@@ -17,7 +17,7 @@ def margin(*, temperature: float = 0.0, cache: str = "none") -> Sampler:
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Kim et al., "Train for the Worst, Plan for the Best", arXiv:2502.06768, section 4 (top-K probability margin).

@@ -20,7 +20,7 @@ def more_steps(*, times: int = 2, temperature: float = 0.0, cache: str = "none")
     Args:
         times: factor on the steps, a whole number.
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
     """
     if times < 1:
         raise ValueError(f"times={times}: must be at least 1")

@@ -20,7 +20,7 @@ def p2(*, temperature: float = 0.0, cache: str = "none") -> Sampler:
 
     Args:
         temperature: of the draws; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Peng et al., "Path Planning for Masked Diffusion Model Sampling", arXiv:2502.03540, algorithm 1 (self-planning).

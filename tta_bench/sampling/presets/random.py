@@ -18,7 +18,7 @@ def random(*, temperature: float = 0.0, cache: str = "none") -> Sampler:
 
     Args:
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, and its published ``generate``.

@@ -33,7 +33,7 @@ def random_remask(
         freeze_threshold: changes within the window that freeze a position.
         freeze_duration: steps a frozen position cannot be remasked.
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
     """
     return Sampler(
         views=cached(SingleView(temperature=temperature), cache),

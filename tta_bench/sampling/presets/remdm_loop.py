@@ -40,7 +40,7 @@ def remdm_loop(
         temperature: of the distribution that candidates are drawn from; 0 takes the most probable token.
         top_p: size of the nucleus; None leaves it whole.
         reference_quirks: the token that crosses ``top_p`` does not belong to the nucleus, as in the reference code.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307,

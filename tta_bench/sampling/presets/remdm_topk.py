@@ -96,7 +96,7 @@ def remdm_topk(*, remask_number: int = 1, temperature: float = 1.0, cache: str =
     Args:
         remask_number: tokens exchanged a step.
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Wang et al., "Remasking Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307 (experiments with

@@ -20,7 +20,7 @@ def self_consistency(*, samples: int = 5, temperature: float = 0.7, cache: str =
     Args:
         samples: decodings of each prompt.
         temperature: of the draw of candidates. At 0 all decodings are the same.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv:2203.11171.

@@ -70,7 +70,7 @@ def t2m(
         max_share: of the block that a step takes back at most (at least one token).
         max_times: how often a position is taken back at most.
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Yao, "Remask, Don't Replace: Token-to-Mask Refinement in Masked Diffusion Language Models", arXiv:2604.18738,

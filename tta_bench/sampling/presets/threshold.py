@@ -17,7 +17,7 @@ def threshold(*, threshold: float = 0.9, temperature: float = 0.0, cache: str = 
     Args:
         threshold: confidence (untempered probability of the candidate) from which a candidate is committed.
         temperature: of the draw of candidates; 0 takes the most probable token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
         Wu et al., "Fast-dLLM", arXiv:2505.22618, algorithm 1 (confidence-aware parallel decoding), without its cache.

@@ -53,7 +53,7 @@ def tta(
         freeze_duration: steps a frozen position cannot be remasked.
         temperature: of the draw of the only view when ``tta_k`` is 1. Draws tell how far views disagree; the candidate is the
             most probable token of the views' mean in any case, so this changes no token.
-        cache: none, prefix or dual: after the first step of a block evaluate only a part of the sequence; see ``tta_bench.sampling.cache``.
+        cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
     """
     dropout = tta_dropout_p if tta_use_dropout else None
     if dropout is not None and cache != "none":

@@ -1,0 +1,111 @@
+"""Any masked language model of transformers (BERT, ModernBERT, RoBERTa ...) as a denoiser."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import MaskedLMOutput
+
+BRANCHES = {
+    "bert": ("attention.output.dense", "output.dense"),
+    "roberta": ("attention.output.dense", "output.dense"),
+    "xlm-roberta": ("attention.output.dense", "output.dense"),
+    "electra": ("attention.output.dense", "output.dense"),
+    "distilbert": ("attention.out_lin", "ffn.lin2"),
+    "modernbert": ("attn.Wo", "mlp.Wo"),
+}
+"""By ``model_type``: ends of the names of the modules whose output is added to the residual stream."""
+
+
+class MaskedLM(nn.Module):
+    """A masked language model with the calling convention of the native models.
+
+    Attributes:
+        model: as transformers built it.
+        config: its configuration, with ``mask_token_id``.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.config: Any = model.config
+        self._takes = frozenset(inspect.signature(model.forward).parameters)
+        table = next((m for name, m in model.named_modules() if name.endswith("position_embeddings")), None)
+        learned = table if isinstance(table, nn.Embedding) else None
+        # RoBERTa's kin count positions from the one after their padding's.
+        self._first = 0 if learned is None or learned.padding_idx is None else learned.padding_idx + 1
+        self._longest = None if learned is None else learned.num_embeddings - self._first
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.model.dtype
+
+    def residual_branches(self) -> list[nn.Module]:
+        """The modules whose output is added to the residual stream: where dropout views act.
+
+        Raises:
+            TypeError: they are not known for this kind of model.
+        """
+        kind = self.config.model_type
+        if kind not in BRANCHES:
+            raise TypeError(
+                f"tta_use_dropout=True: where the residual branches of model_type {kind!r} are is not known (only of "
+                f"{', '.join(BRANCHES)}); use temperature views"
+            )
+        return [
+            module for name, module in self.model.named_modules() if name.endswith(tuple("." + end for end in BRANCHES[kind]))
+        ]
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> MaskedLMOutput:
+        """Predict tokens.
+
+        Args:
+            input_ids: token ids (B, L).
+            attention_mask: None, or (B, L) with 0 at padding, or a boolean (B, 1, L, L), True = may attend.
+            position_ids: (B, L), from 0; 0 .. L-1 when absent.
+            positions: where logits are wanted (B, L) bool; None for all. These models compute them everywhere.
+
+        Returns:
+            An output whose ``logits`` are (B, L, V), or (M, V) at the M ``positions`` in row-major order.
+
+        Raises:
+            ValueError: the sequence is longer than the model's positions, or padded although the model takes no positions, or
+                has a mask that its attention cannot use.
+        """
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        elif "position_ids" not in self._takes:
+            raise ValueError(
+                f"{self.config.model_type} takes no position_ids, so its prompts cannot be padded; use batch_size=1, "
+                "and a sampler without a shadow block"
+            )
+        if self._longest is not None and int(position_ids.max()) >= self._longest:
+            raise ValueError(
+                f"a sequence of {int(position_ids.max()) + 1} tokens: this {self.config.model_type} has {self._longest} "
+                "positions; use a shorter prompt or gen_length"
+            )
+        window = getattr(self.config, "sliding_window", None)
+        if attention_mask is not None and attention_mask.dim() == 4 and window and input_ids.shape[1] > window:
+            raise ValueError(
+                f"a 4-D attention mask over {input_ids.shape[1]} tokens: {self.config.model_type} has layers that see {window} "
+                "tokens to each side, and they would see all; use a sampler without a shadow block, or a shorter sequence"
+            )
+        more = {"position_ids": position_ids + self._first} if "position_ids" in self._takes else {}
+        logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **more).logits
+        return MaskedLMOutput(logits=logits if positions is None else logits[positions])
