@@ -10,7 +10,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tta_bench.api import generate, generate_with_tta_uncertainty
     from tta_bench.benchmark import analyze_icml_results, run_academic_benchmark
+    from tta_bench.likelihood import log_likelihood_bound, pseudo_log_likelihood
+    from tta_bench.models.dream import DreamConfig, DreamModel
+    from tta_bench.models.illada import ILLaDAConfig, ILLaDAForCausalLM
     from tta_bench.models.llada import LLaDAConfig, LLaDAModelLM
+    from tta_bench.models.llada_moe import LLaDAMoEConfig, LLaDAMoEModelLM
     from tta_bench.models.loading import load
     from tta_bench.sampling.constraints import ConstraintError
 
@@ -19,6 +23,14 @@ _HOMES = {
     "generate_with_tta_uncertainty": "tta_bench.api",
     "run_academic_benchmark": "tta_bench.benchmark",
     "analyze_icml_results": "tta_bench.benchmark",
+    "log_likelihood_bound": "tta_bench.likelihood",
+    "pseudo_log_likelihood": "tta_bench.likelihood",
+    "DreamConfig": "tta_bench.models.dream",
+    "DreamModel": "tta_bench.models.dream",
+    "ILLaDAConfig": "tta_bench.models.illada",
+    "ILLaDAForCausalLM": "tta_bench.models.illada",
+    "LLaDAMoEConfig": "tta_bench.models.llada_moe",
+    "LLaDAMoEModelLM": "tta_bench.models.llada_moe",
     "LLaDAConfig": "tta_bench.models.llada",
     "LLaDAModelLM": "tta_bench.models.llada",
     "load": "tta_bench.models.loading",
@@ -27,12 +39,20 @@ _HOMES = {
 _PACKAGES = ("analysis", "models", "runner", "sampling", "tasks", "testing")
 __all__ = [
     "ConstraintError",
+    "DreamConfig",
+    "DreamModel",
+    "ILLaDAConfig",
+    "ILLaDAForCausalLM",
     "LLaDAConfig",
+    "LLaDAMoEConfig",
+    "LLaDAMoEModelLM",
     "LLaDAModelLM",
     "analyze_icml_results",
     "generate",
     "generate_with_tta_uncertainty",
     "load",
+    "log_likelihood_bound",
+    "pseudo_log_likelihood",
     "run_academic_benchmark",
 ]
 

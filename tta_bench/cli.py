@@ -352,6 +352,11 @@ def explain(message: str, overrides: Sequence[str]) -> str:
             return no_parameter(group, chosen_name, name, tuple(k for k in keys if k != "_target_"))
         if isinstance(keys, dict):
             return unknown(f"key under {parent}" if parent else "key", name, tuple(k for k in keys if k != "_target_"))
+    if "model.recommended" in message:
+        return (
+            "settings=recommended: the model's file in conf/model names no settings of its authors; "
+            "leave it out, and give steps, gen_length and block_length"
+        )
     return message.strip().replace("\n", " ")
 
 
@@ -391,13 +396,14 @@ def do(config: DictConfig, *, last_round: bool) -> None:
     from omegaconf import OmegaConf
 
     from tta_bench.commands.run import do_comparison
+    from tta_bench.models.checkpoint import CheckpointError
     from tta_bench.runner.disk import StoreError
 
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     try:
         do_comparison(read({str(key): value for key, value in plain.items()}), make_console(), last_round=last_round)
-    except StoreError as error:
+    except (StoreError, CheckpointError) as error:
         # Hydra would catch it and start the next job, which would fail in the same way.
         refuse(error)
         raise SystemExit(FAILED) from error

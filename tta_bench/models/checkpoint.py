@@ -43,8 +43,8 @@ def locate(name_or_path: str | Path, *, trust_remote_code: bool = False) -> Path
     """The folder of a checkpoint, or the name itself where it is a hub id (``owner/name``).
 
     Raises:
-        CheckpointError: neither ``mini``, nor a folder with config.json, tokenizer and whole weights, nor a hub id; or a folder
-            whose model is of a kind that cannot be loaded.
+        CheckpointError: neither ``mini``, nor a folder with config.json and whole weights, nor a hub id; or a model of a kind
+            that cannot be loaded.
     """
     if str(name_or_path) == "mini":
         return MINI_PATH
@@ -60,7 +60,7 @@ def locate(name_or_path: str | Path, *, trust_remote_code: bool = False) -> Path
 
 
 def check_folder(folder: Path, name: str, *, trust_remote_code: bool) -> None:
-    """Refuse a folder that lacks config, weights, a shard or a tokenizer, has a broken file, or holds another kind of model."""
+    """Refuse a folder that lacks config, weights or a shard, has a broken file, or holds another kind of model."""
     config = read_config(folder, name)
     if not weight_files(folder):
         raise CheckpointError(
@@ -73,8 +73,6 @@ def check_folder(folder: Path, name: str, *, trust_remote_code: bool) -> None:
             raise CheckpointError(
                 f"model={name}: {index.name} lists {', '.join(sorted(missing))}, not in the folder; copy them"
             )
-    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file() and not (folder / "vocab.txt").is_file():
-        raise CheckpointError(f"model={name}: the folder has no tokenizer (tokenizer.json ...); copy it beside its config.json")
     for file in folder.glob("*.safetensors"):
         read_header(file, name)
 
@@ -128,6 +126,11 @@ def check_kind(config: Mapping[str, Any], name: str, *, trust_remote_code: bool)
     )
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint folder's tokenizer, by pattern and name."""
+    return [file for pattern in ("tokenizer*", "vocab.*", "merges.txt") for file in sorted(folder.glob(pattern))]
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The weight files of a checkpoint folder, by name."""
     return sorted(file for pattern in WEIGHTS for file in folder.glob(pattern))
@@ -169,7 +172,8 @@ def fingerprint(name_or_path: str | Path, revision: str | None = None, *, trust_
     """What makes a checkpoint the same one: 16 hex digits over config, weights and tokenizer, or ``id@revision`` on a hub.
 
     Raises:
-        CheckpointError: a hub id without a revision, whose weights could change under the same name.
+        CheckpointError: see ``locate``; a folder without a tokenizer; or a hub id without a revision, whose weights could
+            change under the same name.
     """
     place = locate(name_or_path, trust_remote_code=trust_remote_code)
     if isinstance(place, str):
@@ -180,8 +184,12 @@ def fingerprint(name_or_path: str | Path, revision: str | None = None, *, trust_
         return f"{place}@{revision}"
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps(json.loads((place / "config.json").read_text()), sort_keys=True).encode())
-    texts = [file for pattern in ("tokenizer*", "vocab.*", "merges.txt") for file in sorted(place.glob(pattern))]
-    for file in [*weight_files(place), *texts]:
+    if not tokenizer_files(place):
+        raise CheckpointError(
+            f"model={name_or_path}: the folder has no tokenizer (tokenizer.json ...), and tasks are texts; copy it beside its "
+            "config.json"
+        )
+    for file in [*weight_files(place), *tokenizer_files(place)]:
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 24):

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import psutil
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2Tokenizer
 from transformers.utils import logging as transformers_logging
@@ -24,6 +25,7 @@ from tta_bench.models.checkpoint import (
     locate,
     read_config,
     read_json,
+    tokenizer_files,
     weight_bytes,
 )
 from tta_bench.models.compiled import Compiled
@@ -53,7 +55,7 @@ def load(
     end_ids: Sequence[int] | None = None,
     device_map: str | dict[str, Any] | None = None,
     compile: bool = False,
-) -> tuple[Any, PreTrainedTokenizerBase]:
+) -> tuple[Any, Any]:
     """Load a masked diffusion model and its tokenizer, in eval mode.
 
     LLaDA (8B, 1.5, iLLaDA, MoE) and Dream (DiffuCoder) run with this package's own code; any other masked language model of
@@ -72,7 +74,7 @@ def load(
         compile: compile the model with ``torch.compile`` for static shapes, see ``tta_bench.models.compiled``.
 
     Returns:
-        The model, whose ``config.mask_token_id`` and ``end_ids`` are set, and its tokenizer.
+        The model, whose ``config.mask_token_id`` and ``end_ids`` are set, and its tokenizer, None where the folder has none.
 
     Raises:
         CheckpointError: the name leads to no usable checkpoint; or the memory that is free does not hold it.
@@ -101,6 +103,7 @@ def fetch(name: str, revision: str | None, *, trust_remote_code: bool) -> Path:
     Raises:
         CheckpointError: the hub cannot be reached, has no such id or revision, or holds a kind of model that cannot be loaded.
     """
+    hub_logging.set_verbosity_error()  # it tells of every one of its attempts
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(SMALL_FILES)))
         check_kind(read_config(folder, name), name, trust_remote_code=trust_remote_code)
@@ -172,12 +175,14 @@ def remote_only(folder: Path, name: str, *, trust_remote_code: bool) -> bool:
     return trust_remote_code and config.get("model_type") not in NATIVE and not masked
 
 
-def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder. Dream's, which comes as code, is Qwen2's.
+def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder, None where it has none. Dream's, which comes as code, is Qwen2's.
 
     Raises:
         CheckpointError: it cannot be read.
     """
+    if not tokenizer_files(folder):
+        return None
     settings = folder / "tokenizer_config.json"
     kind = read_json(settings, name).get("tokenizer_class") if settings.is_file() else None
     loader = Qwen2Tokenizer if kind == "DreamTokenizer" else AutoTokenizer
@@ -190,13 +195,13 @@ def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool) -> PreTr
     return found
 
 
-def find_mask_id(config: Any, tokenizer: PreTrainedTokenizerBase, mask_id: int | None, name: str) -> int:
+def find_mask_id(config: Any, tokenizer: PreTrainedTokenizerBase | None, mask_id: int | None, name: str) -> int:
     """The id of the mask token: as given, else the configuration's, else the tokenizer's.
 
     Raises:
         CheckpointError: none tells, or configuration and tokenizer tell different ones.
     """
-    told = {"config.json": getattr(config, "mask_token_id", None), "the tokenizer": tokenizer.mask_token_id}
+    told = {"config.json": getattr(config, "mask_token_id", None), "the tokenizer": getattr(tokenizer, "mask_token_id", None)}
     known = {source: found for source, found in told.items() if found is not None}
     if mask_id is not None:
         return mask_id
@@ -213,14 +218,14 @@ def find_mask_id(config: Any, tokenizer: PreTrainedTokenizerBase, mask_id: int |
     return int(next(iter(known.values())))
 
 
-def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
     """Refuse a tokenizer or a mask token whose ids the model has no embedding for.
 
     Raises:
         CheckpointError: the model embeds fewer ids.
     """
     size = model.get_input_embeddings().weight.shape[0]
-    largest = max(tokenizer.get_vocab().values(), default=0)
+    largest = max(tokenizer.get_vocab().values(), default=0) if tokenizer else 0
     if largest >= size:
         raise CheckpointError(
             f"model={name}: the tokenizer has ids up to {largest:,}, the model embeds {size:,} tokens; they are not of one "
@@ -231,20 +236,21 @@ def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) 
         raise CheckpointError(f"model={name}: mask token id {mask:,} must be below {size:,}, the tokens that the model embeds")
 
 
-def find_end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def find_end_ids(model: Any, tokenizer: PreTrainedTokenizerBase | None) -> tuple[int, ...]:
     """Token ids that end an answer, those that end a turn first.
 
     The end of a turn counts where the chat template writes it. Where nothing ends a sequence, the separator does (BERT).
     """
-    template = str(tokenizer.chat_template or "")
-    vocabulary = tokenizer.get_vocab()
-    found: list[Any] = [vocabulary[token] for token in TURN_ENDS if token in template and token in vocabulary]
-    found.append(tokenizer.eos_token_id)
+    found: list[Any] = []
+    if tokenizer:
+        template, vocabulary = str(tokenizer.chat_template or ""), tokenizer.get_vocab()
+        found = [vocabulary[token] for token in TURN_ENDS if token in template and token in vocabulary]
+        found.append(tokenizer.eos_token_id)
     for config in (model.config, getattr(model, "generation_config", None)):
         ids = getattr(config, "eos_token_id", None)
         found += ids if isinstance(ids, list) else [ids]
     ends = tuple(dict.fromkeys(int(i) for i in found if i is not None))
-    if not ends and tokenizer.sep_token_id is not None:
+    if not ends and tokenizer and tokenizer.sep_token_id is not None:
         return (int(tokenizer.sep_token_id),)
     return ends
 

@@ -118,6 +118,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         add_bos=flag(manner, "add_bos"),
         mask_id=model.mask_id,
         end_ids=model.end_ids,
+        compile=model.compile,
     )
 
     def with_sampler(node: Mapping[str, Any]) -> RunSpec:

@@ -44,6 +44,7 @@ class RunSpec:
         dtype: of the weights and activations.
         chat_template, add_bos: how problems are put to the model, see ``Manner``.
         mask_id, end_ids: given instead of the checkpoint's own; None where they are not.
+        compile: whether the model is compiled, which rounds differently.
     """
 
     model: str
@@ -66,6 +67,7 @@ class RunSpec:
     add_bos: bool = False
     mask_id: int | None = None
     end_ids: tuple[int, ...] | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -110,7 +112,7 @@ class RunSpec:
 
     def _special(self) -> dict[str, Any]:
         """Settings that few models need; left out where they are not set."""
-        told: dict[str, Any] = {"chat_template": self.chat_template, "add_bos": self.add_bos}
+        told: dict[str, Any] = {name: getattr(self, name) for name in ("chat_template", "add_bos", "compile")}
         return told | {"mask_id": self.mask_id, "end_ids": None if self.end_ids is None else list(self.end_ids)}
 
     def manner(self, end_ids: tuple[int, ...]) -> Manner:
