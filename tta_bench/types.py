@@ -108,8 +108,8 @@ class Prediction:
             infinite until enough steps are known; None where the views do not tell.
         evaluated: token positions of each row that went through the network (B,), summed over the forward passes; None where
             every pass evaluated the whole row.
-        looked: (B, L) bool, where this look told something; elsewhere the values are those of an earlier one. None where it
-            told of all editable positions.
+        revisable: (B, L) bool, the positions that are looked at again while the block lasts; nothing else may be taken back.
+            None where that is all that is editable.
         calls: calls of the model.
     """
 
@@ -123,7 +123,7 @@ class Prediction:
     margin: Tensor | None = None
     drift: Tensor | None = None
     evaluated: Tensor | None = None
-    looked: Tensor | None = None
+    revisable: Tensor | None = None
     calls: int = 1
 
 
@@ -137,7 +137,7 @@ class Turn:
         violation: constraint violations of the candidates filled in (B, L).
         eligible: masked positions that may be committed (B, L) bool.
         due: (B,) integers, how many commits the schedule asks for now.
-        remaskable: committed positions that may be taken back (B, L) bool: not frozen, and looked at in this step.
+        remaskable: committed positions that may be taken back (B, L) bool: not frozen, and revisable.
         times_remasked: (B, L) integers, how often each position was taken back so far.
         stored: confidence of the token on the canvas when it was committed (B, L); 0 where there is none.
         previous_commits: (B,) integers, commits of the step before.
@@ -154,9 +154,9 @@ class Turn:
     previous_commits: Tensor
 
     @property
-    def looked(self) -> Tensor:
-        """(B, L) bool, True where the prediction is of this step."""
-        return self.canvas.editable if self.prediction.looked is None else self.prediction.looked
+    def revisable(self) -> Tensor:
+        """(B, L) bool, what is looked at again while the block lasts."""
+        return self.canvas.editable if self.prediction.revisable is None else self.prediction.revisable
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,8 @@ class Memory:
 class Cached:
     """Views that look with a cache.
 
-    A prediction tells news of the positions that were evaluated; of the others it says what the last look did.
+    A prediction tells news of the positions that were evaluated; of the others it says what the last look did. Only tokens of
+    the current block can be taken back: what is masked elsewhere would not be looked at again while the block lasts.
 
     Attributes:
         views: that make one evaluation of the unperturbed network.
@@ -194,7 +195,7 @@ class Cached:
             memory.views,
         )
         evaluated = torch.where(entering, canvas.lengths, part.sum(dim=1)) * active * denoiser.passes
-        found = replace(found, looked=looked, evaluated=evaluated, calls=len(groups))
+        found = replace(found, revisable=canvas.block, evaluated=evaluated, calls=len(groups))
         if memory.prediction is not None:
             found = carried(found, memory.prediction, looked)
         return found, Memory(memory.kept, found, views)
@@ -205,7 +206,7 @@ def carried(new: Prediction, old: Prediction, looked: Tensor) -> Prediction:
     values: dict[str, Any] = {}
     for name in (f.name for f in fields(new)):
         mine, before = getattr(new, name), getattr(old, name)
-        if isinstance(mine, Tensor) and mine.shape == looked.shape and name != "looked":
+        if isinstance(mine, Tensor) and mine.shape == looked.shape and name != "revisable":
             values[name] = torch.where(looked, mine, before)
     return replace(new, **values)
 

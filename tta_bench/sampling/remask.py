@@ -137,5 +137,5 @@ class TakeBack:
 
     def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
         """(B, L) bool."""
-        count = self.budget.count(((turn.canvas.committed | commits) & turn.looked).sum(dim=1))
+        count = self.budget.count(((turn.canvas.committed | commits) & turn.revisable).sum(dim=1))
         return take_highest(self.doubt(turn, noise), turn.remaskable, count)

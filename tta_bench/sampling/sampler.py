@@ -242,14 +242,14 @@ def advance(
     filled_in = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
     violation = evaluate_constraint(constraint_fn, filled_in, sampler.vote.samples if sampler.vote else 1)
     due = sampler.schedule.due(canvas)
-    looked = canvas.editable if prediction.looked is None else prediction.looked
+    revisable = canvas.editable if prediction.revisable is None else prediction.revisable
     turn = Turn(
         canvas=canvas,
         prediction=prediction,
         violation=violation,
         eligible=eos.hold_back(canvas.masked & canvas.reachable, prediction.tokens, due),
         due=due,
-        remaskable=canvas.committed & ~frozen & ~canvas.place.last[:, None] & looked,
+        remaskable=canvas.committed & ~frozen & ~canvas.place.last[:, None] & revisable,
         times_remasked=state.times_remasked,
         stored=state.stored,
         previous_commits=state.previous_commits,

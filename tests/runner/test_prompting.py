@@ -1,0 +1,182 @@
+"""How problems are put to models of different kinds, from the command line to the record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from tests.models.checkpoints import CLS, MASK, SEP, TURN, dream, llada, saved, tokenizer
+from tests.models.test_hf import bert
+from tests.quick import QUICK
+from tta_bench import cli
+from tta_bench.catalog import names
+from tta_bench.runner.prompts import UNJUDGED, Manner, decode, encode, gold_ids, judged_ids
+from tta_bench.runner.settings import MODEL_KEYS, comparison
+from tta_bench.tasks import load
+from tta_bench.tasks.base import HOLE, Problem
+
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+ADD = Problem("add/0", "1+2=", "3", 4)
+FILL = Problem("fill/0", f"a{HOLE}c{HOLE}", "abcd", 0)
+
+
+def instructed() -> Any:
+    words = tokenizer(mask_token="[MASK]", eos_token="[SEP]", bos_token="[CLS]")
+    words.chat_template = TEMPLATE
+    return words
+
+
+def test_a_chat_template_goes_around_the_prompt_and_not_around_a_template() -> None:
+    words, manner = instructed(), Manner(chat_template=True, end_ids=(TURN, SEP))
+    prompt = encode(ADD, words, MASK, None, manner)
+    assert words.decode(prompt.ids[: prompt.start]).replace(" ", "") == "<user>1+2=<|eot_id|><a>"
+    assert prompt.ids[prompt.start :] == (MASK,) * 4
+    assert encode(FILL, words, MASK, None, manner) == encode(FILL, words, MASK, None, Manner(end_ids=(TURN, SEP)))
+
+
+def test_an_answer_ends_at_the_first_of_its_ends() -> None:
+    words = instructed()
+    prompt = encode(ADD, words, MASK, None, Manner(chat_template=True, end_ids=(TURN, SEP)))
+    three, four = words.encode("34", add_special_tokens=False)
+    for end in (TURN, SEP):
+        ids = [*prompt.ids[: prompt.start], three, end, four, SEP]
+        assert decode(ids, prompt, words) == "3"
+        assert judged_ids(ids, prompt)[prompt.start :] == [three, end, UNJUDGED, UNJUDGED]
+    assert gold_ids(ADD, prompt, "3", words)[prompt.start :] == [three, TURN, UNJUDGED, UNJUDGED]
+
+
+def test_the_beginning_of_a_text_is_put_before_prompts_and_templates() -> None:
+    words = tokenizer()
+    manner = Manner(add_bos=True, end_ids=(SEP,))
+    prompt = encode(ADD, words, MASK, None, manner)
+    assert prompt.ids[0] == CLS
+    assert decode([*prompt.ids[: prompt.start], *words.encode("3", add_special_tokens=False), SEP], prompt, words) == "3"
+    template = encode(FILL, words, MASK, None, manner)
+    assert template.start == 1
+    assert template.appended == 0
+    filled = [CLS, *words.encode("abcd", add_special_tokens=False)]
+    assert decode(filled, template, words).replace(" ", "") == "abcd"
+    assert judged_ids(filled, template) == filled
+    assert gold_ids(FILL, template, "abcd", words) == [UNJUDGED, *filled[1:]]
+
+
+def test_what_a_tokenizer_does_not_have_is_said() -> None:
+    bare = tokenizer(mask_token="[MASK]")
+    with pytest.raises(ValueError, match=r"model\.chat_template=true: the tokenizer has no chat template"):
+        encode(ADD, bare, MASK, None, Manner(chat_template=True))
+    with pytest.raises(ValueError, match=r"model\.add_bos=true: the tokenizer has no token for the beginning"):
+        encode(ADD, bare, MASK, None, Manner(add_bos=True))
+
+
+def settings(folder: Path, *words: str) -> Any:
+    return comparison(cli.compose([f"model.name_or_path={folder}", f"output_dir={folder.parent}", "n_problems=2", *words]))
+
+
+def test_what_changes_answers_changes_the_run_and_nothing_else_does(tmp_path: Path) -> None:
+    folder = saved(llada(), tmp_path / "model", instructed())
+    common = ["task=arithmetic", "steps=4", "gen_length=8", "block_length=4"]
+    plain = settings(folder, *common)
+    ids = {plain.candidate.run_id}
+    for words in (
+        ["model.chat_template=true"], ["model.add_bos=true"], [f"model.mask_id={CLS}"], ["model.end_ids=[5]"],
+        ["model.compile=true"], ["model.mask_id=0"],
+    ):  # fmt: skip
+        found = settings(folder, *common, *words)
+        ids.add(found.candidate.run_id)
+    assert len(ids) == 7
+    for words in (["model.chat_template=false"], ["sampler.cache=none"], ["model.device_map=auto"], ["model.revision=abc"]):
+        assert settings(folder, *common, *words).candidate.run_id == plain.candidate.run_id
+    cached = settings(folder, *common, "sampler.cache=dual")
+    assert cached.candidate.run_id != plain.candidate.run_id
+    assert cached.baseline.run_id == plain.baseline.run_id
+    # A template is put to all models alike.
+    sudoku = settings(folder, "task=sudoku", "model.chat_template=true")
+    assert sudoku.candidate.run_id == settings(folder, "task=sudoku").candidate.run_id
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["+model.chat=true"], "has no parameter 'chat'; did you mean chat_template"),
+        (["model.chat_template=3"], "model.chat_template=3: must be true or false"),
+        (["model.mask_id=-1"], "mask_id=-1: must be a whole number, at least 0"),
+        (["model.end_ids=[x]"], "end_ids=x: must be a whole number"),
+        (["sampler.cache=full"], "cache=full: must be one of none, prefix, dual"),
+        (["sampler=wino", "+sampler.cache=dual"], "sampler wino has no parameter 'cache'; it belongs to"),
+        (["settings=recommended"], "settings=recommended: the model's file in conf/model names no settings"),
+        (["model=diffucoder_7b_base", "task=json"], "give model.revision"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_loaded(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["run", "n_problems=2", *words]) == cli.REFUSED
+    assert said in capsys.readouterr().err
+
+
+def records(output: Path) -> dict[str, list[dict[str, Any]]]:
+    """Records by sampler."""
+    found = {}
+    for folder in (output / "runs").iterdir():
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        key = config["sampler"]["name"] + ("+" + config["sampler"]["cache"] if "cache" in config["sampler"] else "")
+        found[key] = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    return found
+
+
+def run(output: Path, *words: str) -> dict[str, list[dict[str, Any]]]:
+    assert cli.main(["run", f"output_dir={output}", "n_problems=3", "steps=4", *words, *QUICK]) == 0
+    return records(output)
+
+
+def test_an_instructed_model_end_to_end(tmp_path: Path) -> None:
+    folder = saved(llada(), tmp_path / "model", instructed())
+    words = ["task=arithmetic", f"model.name_or_path={folder}", "model.chat_template=true", "gen_length=8", "eos_policy=stop"]
+    found = run(tmp_path / "out", *words)
+    assert {name: len(lines) for name, lines in found.items()} == {"low_confidence": 3, "tta": 3}
+    assert all(not line["error"] for lines in found.values() for line in lines)
+
+
+@pytest.mark.parametrize("task", ["sudoku", "json"])
+def test_bert_and_dream_end_to_end(tmp_path: Path, task: str) -> None:
+    torch.manual_seed(0)
+    for make in (bert, dream):
+        folder = saved(make().eval(), tmp_path / make.__name__)
+        found = run(tmp_path / "out" / make.__name__, f"task={task}", f"model.name_or_path={folder}", "model.add_bos=true")
+        for lines in found.values():
+            assert [line["error"] for line in lines] == [None] * 3
+            assert [line["forward_passes"] for line in lines] == [4] * 3
+            lengths = [len(encode(p, tokenizer(), MASK, None, Manner(add_bos=True)).ids) for p in load(task).problems("dev", 3)]
+            assert [line["evaluated_positions"] for line in lines] == [4 * length for length in lengths]
+
+
+def test_a_cache_is_compared_with_none(tmp_path: Path) -> None:
+    words = ["task=json", "sampler=low_confidence", "sampler.cache=dual", "steps=8", "block_length=8"]
+    found = run(tmp_path, *words)
+    plain, cached = found["low_confidence"], found["low_confidence+dual"]
+    assert [line["forward_passes"] for line in plain] == [line["forward_passes"] for line in cached]
+    assert all(c["evaluated_positions"] < p["evaluated_positions"] for c, p in zip(cached, plain, strict=True))
+    summary = pd.read_csv(tmp_path / "reports" / "default" / "summary.csv").set_index("settings")
+    assert summary["evaluated_positions"].tolist() == pytest.approx(
+        [sum(line["evaluated_positions"] for line in lines) / 3 for lines in (plain, cached)]
+    )
+    assert "cache=dual" in summary.index[1]
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_every_model_of_the_configuration_can_be_asked_for(name: str) -> None:
+    config = cli.compose([f"model={name}", "task=arithmetic"])
+    assert set(config["model"]) <= set(MODEL_KEYS)
+    if config["model"]["recommended"] is None:
+        return
+    recommended = cli.compose([f"model={name}", "task=arithmetic", "settings=recommended", "model.revision=abc", "device=cpu"])
+    found = comparison(recommended)
+    wanted = config["model"]["recommended"]
+    assert (found.baseline.steps, found.baseline.gen_length) == (wanted["steps"], wanted["gen_length"])
+    assert found.baseline.block_length == wanted["block_length"]
+    assert found.baseline.sampler.parameters["temperature"] == wanted["baseline"]["temperature"]
+    assert found.candidate.sampler.name == "tta"
