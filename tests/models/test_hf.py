@@ -30,7 +30,7 @@ SHAPE = {"vocab_size": SIZE, "hidden_size": 32, "num_attention_heads": 4, "inter
 
 
 def bert(**options: Any) -> BertForMaskedLM:
-    return BertForMaskedLM(BertConfig(**SHAPE, num_hidden_layers=2, max_position_embeddings=64, **options))
+    return BertForMaskedLM(BertConfig(**{**SHAPE, "num_hidden_layers": 2, "max_position_embeddings": 64, **options}))
 
 
 def modernbert(**options: Any) -> ModernBertForMaskedLM:

@@ -21,7 +21,9 @@ from tta_bench.runner.settings import MODEL_KEYS, comparison
 from tta_bench.tasks import load
 from tta_bench.tasks.base import HOLE, Problem
 
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+)
 ADD = Problem("add/0", "1+2=", "3", 4)
 FILL = Problem("fill/0", f"a{HOLE}c{HOLE}", "abcd", 0)
 
@@ -103,7 +105,7 @@ def test_what_changes_answers_changes_the_run_and_nothing_else_does(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["+model.chat=true"], "has no parameter 'chat'; did you mean chat_template"),
+        (["+model.chat=true"], "has no parameter 'chat'; known: name_or_path"),
         (["model.chat_template=3"], "model.chat_template=3: must be true or false"),
         (["model.mask_id=-1"], "mask_id=-1: must be a whole number, at least 0"),
         (["model.end_ids=[x]"], "end_ids=x: must be a whole number"),
@@ -114,7 +116,7 @@ def test_what_changes_answers_changes_the_run_and_nothing_else_does(tmp_path: Pa
     ],
 )
 def test_mistakes_are_refused_before_anything_is_loaded(words: list[str], said: str, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main(["run", "n_problems=2", *words]) == cli.REFUSED
+    assert cli.main(["run", "n_problems=2", *words]) == cli.BAD_INPUT
     assert said in capsys.readouterr().err
 
 
@@ -141,21 +143,25 @@ def test_an_instructed_model_end_to_end(tmp_path: Path) -> None:
     assert all(not line["error"] for lines in found.values() for line in lines)
 
 
+def long_bert() -> Any:
+    return bert(max_position_embeddings=128)
+
+
 @pytest.mark.parametrize("task", ["sudoku", "json"])
 def test_bert_and_dream_end_to_end(tmp_path: Path, task: str) -> None:
     torch.manual_seed(0)
-    for make in (bert, dream):
+    for make in (long_bert, dream):
         folder = saved(make().eval(), tmp_path / make.__name__)
         found = run(tmp_path / "out" / make.__name__, f"task={task}", f"model.name_or_path={folder}", "model.add_bos=true")
         for lines in found.values():
             assert [line["error"] for line in lines] == [None] * 3
             assert [line["forward_passes"] for line in lines] == [4] * 3
             lengths = [len(encode(p, tokenizer(), MASK, None, Manner(add_bos=True)).ids) for p in load(task).problems("dev", 3)]
-            assert [line["evaluated_positions"] for line in lines] == [4 * length for length in lengths]
+            assert sorted(line["evaluated_positions"] for line in lines) == sorted(4 * length for length in lengths)
 
 
 def test_a_cache_is_compared_with_none(tmp_path: Path) -> None:
-    words = ["task=json", "sampler=low_confidence", "sampler.cache=dual", "steps=8", "block_length=8"]
+    words = ["task=json", "sampler=low_confidence", "sampler.cache=dual", "steps=12", "block_length=8"]
     found = run(tmp_path, *words)
     plain, cached = found["low_confidence"], found["low_confidence+dual"]
     assert [line["forward_passes"] for line in plain] == [line["forward_passes"] for line in cached]

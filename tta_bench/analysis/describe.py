@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,14 +11,15 @@ from tta_bench.runner.difference import flat
 
 
 class Describer:
-    """Says, of a run, its steps and whatever else differs among the runs of its sampler."""
+    """Says, of a run, its steps and whatever else differs among the runs of its sampler, or is set in some of them only."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        seen: dict[tuple[str, str], set[str]] = {}
+        seen: dict[tuple[str, str], list[str]] = {}
         for run in runs:
             for key, value in settings_of(run).items():
-                seen.setdefault((run.sampler, key), set()).add(repr(value))
-        self.varying = {name for name, values in seen.items() if len(values) > 1}
+                seen.setdefault((run.sampler, key), []).append(repr(value))
+        n = Counter(run.sampler for run in runs)
+        self.varying = {name for name, values in seen.items() if len(set(values)) > 1 or len(values) < n[name[0]]}
 
     def __call__(self, run: Run) -> str:
         found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying}
@@ -34,6 +36,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     """The settings of a run that may tell it from another of the same task, flat."""
     general = (
         "steps", "gen_length", "block_length", "cfg_scale", "eos_policy", "constraint", "split", "seed", "device", "dtype",
+        "chat_template", "add_bos", "mask_id", "end_ids", "compile",
     )  # fmt: skip
     sampler = {k: v for k, v in run.config["sampler"].items() if k not in ("name", "target")}
     task = {f"{run.task}.{k}": v for k, v in run.config["task"].items() if k not in ("name", "target", "version")}

@@ -20,7 +20,8 @@ from tta_bench.runner.store import RunFolder
 
 FAILURE_COLUMNS = ["problem", "replicate", "stage", "type", "message", "traceback"]
 RECORD_COLUMNS = [
-    "key", "problem", "replicate", "data", "prompt", "cluster", "filled", "score", "forward_passes", "nfe", "seconds",
+    "key", "problem", "replicate", "data", "prompt", "cluster", "filled", "score", "forward_passes",
+    "evaluated_positions", "nfe", "seconds",
 ]  # fmt: skip
 """Of the records, as far as the analysis needs them; what older runs did not record is None."""
 

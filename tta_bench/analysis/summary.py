@@ -24,7 +24,7 @@ COLUMNS = (
     "seconds_per_problem", "run_id", "caveat", "note", "baseline_run_id", "baseline_passes", "n_clusters", "wins", "losses",
     "both_right", "only_baseline", "only_candidate", "neither", "p_mcnemar", "p_holm", "p_equivalence",
     "score_wilson_low", "score_wilson_high", "delta_tango_low", "delta_tango_high", "delta_bca_low", "delta_bca_high",
-    "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass",
+    "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass", "evaluated_positions",
     "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high",
     "equal_passes_delta", "equal_passes_delta_low", "equal_passes_delta_high", "equal_passes_p_adjusted",
     "equal_passes_verdict", "equal_passes_baseline",
@@ -45,6 +45,8 @@ SUMMARY_METHODS = {
     "seconds_per_problem": "wall-clock time, mean over problems",
     "seconds_ratio": "geometric mean of candidate / baseline over problems, t interval of the log ratio over batches",
     "tokens_per_pass": "positions filled per forward pass",
+    "evaluated_positions": "token positions that went through the network per answer, mean over problems: length x passes, "
+    "fewer with a cache",
     "posterior_better": "posterior probability that the difference is above the margin (Dirichlet prior)",
     "posterior_equivalent": "posterior probability that the difference is within the margin (Dirichlet prior)",
     "posterior_worse": "posterior probability that the difference is below the margin (Dirichlet prior)",
@@ -235,6 +237,7 @@ def _row(run: Run, problems: Sequence[str], study: Study, describe: Describer, p
         "score_ci_high": score.ci_high,
         "forward_passes": float(passes.mean()),
         "seconds_per_problem": float(run.values("seconds", problems, study.replicates).mean()),
+        "evaluated_positions": float(run.values("evaluated_positions", problems, study.replicates).mean()),
         "tokens_per_pass": float(run.values("filled", problems, study.replicates).mean() / passes.mean()),
     }
     if scores.shape[1] == 1 and run.clusters(problems) is None and np.isin(means, (0, 1)).all():

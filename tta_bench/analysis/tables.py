@@ -134,6 +134,11 @@ def warnings(summary: pd.DataFrame) -> list[str]:
         )
     else:
         found.append("Costs match in every comparison.")
+    if summary["settings"].str.contains("cache=").any():
+        found.append(
+            "With cache=prefix or cache=dual a pass may evaluate a part of the sequence only, and costs less than another: see "
+            "evaluated_positions in summary.csv."
+        )
     again = int(compared["run_id"].duplicated().sum())
     if again:
         found.append(
