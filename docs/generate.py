@@ -29,7 +29,8 @@ tta-bench run sampler=threshold sampler.threshold=0.9 block_length=32
 ```
 
 All work with blocks (`block_length`), templates with holes, guidance (`cfg_scale`), left-padded batches (`attention_mask`),
-every `eos_policy` and a trace of every step; the one exception is named where it is. A sampler that does not use `steps`
+every `eos_policy` and a trace of every step; the one exception is named where it is. Those with a parameter `cache` can keep
+keys and values within a block ([models.md](models.md#caches)), on models that take them. A sampler that does not use `steps`
 decides for itself when a block is done, and rows of a batch that are finished are not evaluated any more.
 
 *Words.* A *block* is `block_length` consecutive positions that may be written. *Confidence* is the probability of the

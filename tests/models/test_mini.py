@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -73,12 +72,3 @@ def test_mini_in_bfloat16_and_from_a_copied_folder(tmp_path: Path) -> None:
     assert model.dtype == torch.bfloat16
     tokens, _ = tta_bench.generate(model, torch.tensor([[5, 6, 7]]), "tta", steps=4, gen_length=8)
     assert model.config.mask_token_id not in tokens
-
-
-@pytest.mark.gpu
-def test_generation_on_a_gpu() -> None:
-    model, tokenizer = tta_bench.load("mini", device="cuda", dtype="bfloat16")
-    prompt = tokenizer.encode("sort bca=", return_tensors="pt").to(model.device)
-    tokens, logs = tta_bench.generate(model, prompt, "tta", steps=4, gen_length=8, tta_use_dropout=True, tta_k=3)
-    assert tokens.device.type == "cuda"
-    assert logs["forward_passes"] == 12

@@ -11,6 +11,7 @@ import pandas as pd
 import psutil
 import torch
 
+from tta_bench.models.native import NativeModel
 from tta_bench.runner.batch import Item, LoadedModel
 from tta_bench.runner.failure import failure
 from tta_bench.runner.spec import RunSpec
@@ -85,10 +86,12 @@ def automatic_batch_size(spec: RunSpec, items: Sequence[Item], loaded: LoadedMod
         loaded: the model, on its device.
     """
     sampler, passes_per_look = spec.strategy(), 2 if spec.cfg_scale > 0 else 1
-    longest = max((len(item.prompt.ids) for item in items), default=1)
+    # Native models compute logits where something can change; of the others everything is held once.
+    everywhere = not isinstance(loaded.model, NativeModel)
+    copies = [COPIES * item.prompt.ids.count(loaded.mask_id) + everywhere * len(item.prompt.ids) for item in items]
     config: Any = loaded.model.config
     rows = passes_per_look * sampler.views.k * (sampler.vote.samples if sampler.vote else 1)
-    needed = rows * longest * config.vocab_size * 4 * COPIES
+    needed = rows * max(copies, default=1) * config.vocab_size * 4
     device = next(loaded.model.parameters()).device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     size = LARGEST_BATCH
