@@ -86,7 +86,7 @@ def test_every_mask_count_is_as_likely_in_every_row(n: int, rows: int) -> None:
 
 def test_an_answer_of_one_token_is_exact_at_once() -> None:
     model = llada()
-    found = tta_bench.log_likelihood_bound(model, PROMPT, ANSWER[:1], mc_num=1, batch_size=1)
+    found = tta_bench.log_likelihood_bound(model, PROMPT, ANSWER[:1], mc_num=1)
     expected = conditional(model, torch.cat((PROMPT, ANSWER[:1])), (3,))[3]
     assert found.value == pytest.approx(expected, rel=1e-5)
     assert math.isnan(found.standard_error)
@@ -166,6 +166,7 @@ def test_no_scored_token_is_visible() -> None:
     [
         (lambda m: tta_bench.log_likelihood_bound(m, PROMPT, ANSWER, mc_num=10, batch_size=4), "mc_num=10: must be a multiple"),
         (lambda m: tta_bench.log_likelihood_bound(m, PROMPT, ANSWER[:0]), r"answer: must be a LongTensor of shape \(L,\)"),
+        (lambda m: tta_bench.log_likelihood_bound(m, PROMPT, torch.tensor([9, MASK])), f"answer: holds the mask token {MASK}"),
         (lambda m: tta_bench.log_likelihood_bound(m, PROMPT[None], ANSWER), "prompt: must be a LongTensor"),
         (lambda m: tta_bench.log_likelihood_bound(m, PROMPT, ANSWER, cfg_scale=-1.0), "cfg_scale"),
         (lambda m: tta_bench.pseudo_log_likelihood(m, ANSWER, start=4), "start=4: must be a position of the 4 tokens"),

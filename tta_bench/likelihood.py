@@ -84,7 +84,7 @@ def log_likelihood_bound(
         model: as in ``generate``.
         prompt: token ids (P,), which may be empty; never hidden.
         answer: token ids (L,).
-        mc_num: samples; a multiple of ``batch_size``. One is enough for an answer of one token.
+        mc_num: samples; a multiple of ``batch_size``, or fewer. One is enough for an answer of one token.
         batch_size: samples evaluated together.
         seed: of the samples.
         cfg_scale: classifier-free guidance; above 0 a sample costs two forward passes.
@@ -99,11 +99,14 @@ def log_likelihood_bound(
     """
     check_ids("prompt", prompt, 0)
     check_ids("answer", answer, 1)
-    if batch_size < 1 or mc_num < 1 or mc_num % batch_size:
+    batch_size = min(batch_size, mc_num)
+    if batch_size < 1 or mc_num % batch_size:
         raise ValueError(f"mc_num={mc_num}: must be a multiple of batch_size={batch_size}, both at least 1")
     check_cfg_scale(cfg_scale)
     denoiser = make_denoiser(model, cfg_scale, shift_logits)
     mask, n = find_mask_id(model, mask_id), len(answer)
+    if bool((answer == mask).any()):
+        raise ValueError(f"answer: holds the mask token {mask}, of which no model says how probable it is")
     source = np.random.Generator(np.random.Philox(key=digest("likelihood", seed, prompt.tolist(), answer.tolist())))
     means = []
     for _ in range(mc_num // batch_size):

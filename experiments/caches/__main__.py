@@ -105,7 +105,7 @@ def table(frame: pd.DataFrame) -> str:
     for found in frame.to_dict("records"):
         r = {str(key): value if isinstance(value, str) else 100 * value for key, value in found.items()}
         passes = f"{found['passes']:.3g}"
-        if found["passes"] != found["cached_passes"]:
+        if passes != f"{found['cached_passes']:.3g}":
             passes += f", cached {found['cached_passes']:.3g}"
         cells = [
             f"{r['task']}",

@@ -78,6 +78,18 @@ def test_logits_are_those_of_the_model(make: Any) -> None:
     found = [compiled(ids).logits, compiled(ids, attention_mask=seen).logits]
     for mine, other in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+    blind = torch.ones(1, 1, 10, 10, dtype=torch.bool)
+    blind[..., :5, 7] = False
+    if not isinstance(model, MaskedLM):
+        bias = torch.zeros(1, 1, 10, 10).masked_fill(~blind, torch.finfo(torch.float32).min)
+        for mask in (blind, blind[:, :, :1], bias):
+            torch.testing.assert_close(
+                compiled(ids, attention_mask=mask).logits, model(ids, attention_mask=mask).logits, rtol=1e-4, atol=1e-4
+            )
+    position_ids = torch.arange(3, 13)[None]
+    torch.testing.assert_close(
+        compiled(ids, position_ids=position_ids).logits, model(ids, position_ids=position_ids).logits, rtol=1e-4, atol=1e-4
+    )
     wanted = torch.rand(ids.shape) < 0.4
     torch.testing.assert_close(compiled(ids, positions=wanted).logits, expected[0][wanted], rtol=1e-4, atol=1e-4)
     assert compiled.shift_logits == bool(getattr(model, "shift_logits", False))

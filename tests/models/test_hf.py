@@ -13,10 +13,16 @@ from transformers import (
     AlbertForMaskedLM,
     BertConfig,
     BertForMaskedLM,
+    ConvBertConfig,
+    ConvBertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
     DistilBertConfig,
     DistilBertForMaskedLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
+    MPNetConfig,
+    MPNetForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
 )
@@ -45,6 +51,11 @@ def roberta() -> RobertaForMaskedLM:
 def distilbert() -> DistilBertForMaskedLM:
     shape = {"vocab_size": SIZE, "dim": 32, "n_heads": 4, "n_layers": 2, "hidden_dim": 48, "pad_token_id": PAD}
     return DistilBertForMaskedLM(DistilBertConfig(**shape, max_position_embeddings=64))
+
+
+def mpnet() -> MPNetForMaskedLM:
+    special = {"bos_token_id": CLS, "eos_token_id": SEP}
+    return MPNetForMaskedLM(MPNetConfig(**SHAPE, **special, num_hidden_layers=2, max_position_embeddings=64))
 
 
 def albert() -> AlbertForMaskedLM:
@@ -130,16 +141,46 @@ def test_layers_that_see_a_window_cannot_have_a_shadow_beyond_it(tmp_path: Path)
         tta_bench.generate(model, prompt, "wino", gen_length=30)
 
 
-def test_a_model_without_positions_cannot_be_padded() -> None:
-    class Bare(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.config = BertConfig(**SHAPE)
+def test_a_model_whose_answers_depend_on_padding_is_not_padded() -> None:
+    """ConvBERT's convolutions read what stands beside a token, padding included."""
+    torch.manual_seed(0)
+    model = MaskedLM(contrasted(ConvBertForMaskedLM(ConvBertConfig(**SHAPE, embedding_size=32, num_hidden_layers=2)), 3.0))
+    ids = torch.tensor([[CLS, 9, 10, MASK]])
+    model(ids)
+    with pytest.raises(ValueError, match="a padded batch: what this convbert says of a prompt depends on its padding; use"):
+        model(ids, attention_mask=torch.tensor([[0, 1, 1, 1]]))
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> Any: ...
 
-    with pytest.raises(ValueError, match="takes no position_ids, so its prompts cannot be padded"):
-        MaskedLM(Bare())(torch.tensor([[1, 2]]), position_ids=torch.tensor([[0, 0]]))
+@pytest.mark.parametrize("make", [bert, modernbert, mpnet])
+@torch.no_grad()
+def test_a_mask_hides_whatever_computes_the_attention(make: Callable) -> None:
+    torch.manual_seed(0)
+    made = contrasted(make(), 3.0)
+    made.set_attn_implementation("eager")
+    model, ids = MaskedLM(made), torch.tensor([[CLS, 9, 10, MASK, 12, SEP]])
+    everything = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+    hidden = everything.clone()
+    hidden[..., -1] = False
+    expected = model(ids, attention_mask=torch.tensor([[1, 1, 1, 1, 1, 0]])).logits[:, :5]
+    torch.testing.assert_close(model(ids, attention_mask=hidden).logits[:, :5], expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(model(ids, attention_mask=everything).logits[:, :5], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_that_takes_no_mask_of_who_sees_whom_has_no_shadow() -> None:
+    torch.manual_seed(0)
+    config = DebertaV2Config(**SHAPE, num_hidden_layers=2, relative_attention=True, pos_att_type=["p2c", "c2p"])
+    model = MaskedLM(contrasted(DebertaV2ForMaskedLM(config)))
+    model.config.mask_token_id = MASK
+    tta_bench.generate(model, torch.tensor([[CLS, 9]]), steps=2, gen_length=4)
+    with pytest.raises(ValueError, match="a 4-D attention mask: this deberta-v2 does not hide with it what it should"):
+        tta_bench.generate(model, torch.tensor([[CLS, 9]]), "wino", gen_length=4)
+
+
+def test_trusting_code_changes_nothing_for_models_that_need_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    place = saved(contrasted(roberta(), 3.0), tmp_path)
+    for trust in (False, True):
+        assert isinstance(tta_bench.load(place, trust_remote_code=trust)[0], MaskedLM)
 
 
 def test_a_cache_is_refused(loaded: Callable) -> None:

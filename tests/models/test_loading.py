@@ -14,7 +14,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 import tta_bench
-from tests.models.checkpoints import CLS, MASK, SEP, SIZE, TURN, VOCABULARY, dream, llada, saved, tokenizer
+from tests.models.checkpoints import CLS, MASK, SEP, SIZE, TURN, VOCABULARY, dream, illada, llada, llada_moe, saved, tokenizer
 from tests.toy import GOLDEN
 from tta_bench.models import loading
 from tta_bench.models.checkpoint import MINI_PATH, CheckpointError, fingerprint, locate, weight_bytes
@@ -86,6 +86,65 @@ def test_weights_that_do_not_fit_the_config(folder: Path) -> None:
     refused(folder, r"has no place for: model\.transformer\.blocks\.1\.")
     edit(folder / "config.json", n_layers=2, mlp_hidden_size=64)
     refused(folder, "of another shape than config.json says: .*ff_")
+
+
+def test_weights_in_another_form_beside_them_do_not_matter(sharded: Path) -> None:
+    (sharded / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "pytorch_model-1.bin"}}')
+    (sharded / "adapter_model.safetensors").write_bytes(b"?")
+    tta_bench.load(sharded)
+
+
+def test_an_index_that_is_none(sharded: Path) -> None:
+    (sharded / "model.safetensors.index.json").write_text("{}")
+    refused(sharded, "has no weight_map")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"d_model": "abc"}, r"its config\.json cannot be used \("),
+        ({"n_heads": 0}, r"its config\.json cannot be used \("),
+        ({"rope_scaling": {"type": "yarn", "factor": 4}}, "LLaDA config: rope_type='yarn'"),
+        ({"clip_qkv": 8.0}, "LLaDA config: clip_qkv=8.0"),
+        ({"norm_after": True}, "LLaDA config: norm_after=True"),
+    ],
+)
+def test_a_config_that_cannot_be_used(folder: Path, changes: dict, said: str) -> None:
+    edit(folder / "config.json", **changes)
+    refused(folder, said)
+
+
+def test_a_scaled_rotation_is_seen_in_a_config_that_was_saved_here(tmp_path: Path) -> None:
+    dream().save_pretrained(tmp_path)
+    edit(tmp_path / "config.json", rope_scaling={"type": "yarn", "factor": 4})
+    refused(tmp_path, "Dream config: rope_type='yarn'")
+
+
+def test_a_head_beside_the_embedding_that_should_be_it(tmp_path: Path) -> None:
+    illada(tie_word_embeddings=False).save_pretrained(tmp_path)
+    edit(tmp_path / "config.json", tie_word_embeddings=True)
+    refused(tmp_path, "config.json says that the head is the embedding")
+
+
+def test_the_class_of_a_dense_model_refuses_a_mixture_of_experts(tmp_path: Path) -> None:
+    llada_moe().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="LLaDAMoEConfig: is the configuration of another architecture"):
+        tta_bench.LLaDAModelLM.from_pretrained(tmp_path)
+
+
+def test_bin_files_that_are_broken(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"garbage")
+    refused(folder, "its config.json and weights make no model")
+
+
+def test_ends_of_a_generation_config_count(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [SEP, 9]}))
+    assert tta_bench.load(folder)[0].end_ids == (SEP, 9)
+    (folder / "generation_config.json").write_text("{")
+    refused(folder, r"generation_config\.json is no JSON")
+    with pytest.raises(ValueError, match=r"end_ids=\[\]"):
+        tta_bench.load(folder, end_ids=[])
 
 
 def test_a_tokenizer_of_another_vocabulary(folder: Path) -> None:
@@ -306,19 +365,25 @@ def test_fingerprint_follows_the_weights_not_the_name(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "copy") != fingerprint("mini")
 
 
-def test_fingerprint_follows_the_vocabulary(tmp_path: Path) -> None:
+def test_fingerprint_follows_all_that_changes_answers(tmp_path: Path) -> None:
     dream().save_pretrained(tmp_path)
     (tmp_path / "vocab.json").write_text(json.dumps(VOCABULARY))
-    before = fingerprint(tmp_path)
-    (tmp_path / "vocab.json").write_text(json.dumps({**VOCABULARY, "more": 1000}))
-    assert fingerprint(tmp_path) != before
+    found = {fingerprint(tmp_path)}
+    names = ["vocab.json", "chat_template.jinja", "added_tokens.json", "spiece.model", "generation_config.json", "modeling.py"]
+    for name in names:
+        (tmp_path / name).write_text("other")
+        found.add(fingerprint(tmp_path))
+    assert len(found) == 1 + len(names)
+    (tmp_path / "README.md").write_text("does not matter")
+    assert fingerprint(tmp_path) in found
 
 
 def test_hub_ids_stay_hub_ids_and_need_a_revision_to_be_told_apart() -> None:
     assert locate("GSAI-ML/LLaDA-8B-Base") == "GSAI-ML/LLaDA-8B-Base"
     assert fingerprint("GSAI-ML/LLaDA-8B-Base", "abc") == "GSAI-ML/LLaDA-8B-Base@abc"
-    with pytest.raises(CheckpointError, match=r"model\.revision"):
-        fingerprint("GSAI-ML/LLaDA-8B-Base")
+    for revision in (None, "main"):
+        with pytest.raises(CheckpointError, match=rf"give model\.revision, a commit hash of the hub \(not {revision}\)"):
+            fingerprint("GSAI-ML/LLaDA-8B-Base", revision)
 
 
 def test_devices_and_dtypes_that_do_not_exist_are_named() -> None:

@@ -327,6 +327,13 @@ def test_the_base_of_rotary_positions_is_read_wherever_it_stands(rotary: dict) -
     assert dream(**rotary).config.rope_theta == 70
 
 
+@pytest.mark.parametrize("make", NATIVE)
+def test_embeddings_can_be_resized(make: Callable) -> None:
+    model = make()
+    model.resize_token_embeddings(80)
+    assert model(IDS).logits.shape[-1] == 80
+
+
 @torch.no_grad()
 def test_a_model_may_lie_on_several_devices(tmp_path: Path) -> None:
     """The second half on the disk: what accelerate does with a model that is larger than its device."""

@@ -68,6 +68,21 @@ def test_the_beginning_of_a_text_is_put_before_prompts_and_templates() -> None:
     assert gold_ids(FILL, template, "abcd", words) == [UNJUDGED, *filled[1:]]
 
 
+def test_a_template_that_writes_the_beginning_itself_gets_no_second() -> None:
+    words = instructed()
+    words.chat_template = "[CLS]" + TEMPLATE
+    with pytest.raises(ValueError, match=r"model\.add_bos=true: the chat template writes the beginning of the text itself"):
+        encode(ADD, words, MASK, None, Manner(chat_template=True, add_bos=True))
+
+
+def test_a_cache_on_a_model_without_one_is_refused_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = saved(long_bert(), tmp_path / "bert")
+    words = ["task=arithmetic", f"model.name_or_path={folder}", "sampler.cache=dual", "n_problems=2", f"output_dir={tmp_path}"]
+    with pytest.raises(SystemExit):
+        cli.main(["run", *words])
+    assert "sampler.cache=dual: MaskedLM keeps no keys and values; use cache=none" in capsys.readouterr().err
+
+
 def test_what_a_tokenizer_does_not_have_is_said() -> None:
     bare = tokenizer(mask_token="[MASK]")
     with pytest.raises(ValueError, match=r"model\.chat_template=true: the tokenizer has no chat template"):
@@ -111,6 +126,9 @@ def test_what_changes_answers_changes_the_run_and_nothing_else_does(tmp_path: Pa
         (["model.end_ids=[x]"], "end_ids=x: must be a whole number"),
         (["sampler.cache=full"], "cache=full: must be one of none, prefix, dual"),
         (["sampler=wino", "+sampler.cache=dual"], "sampler wino has no parameter 'cache'; it belongs to"),
+        (["sampler=low_confidence", "sampler.cache=dual", "model.compile=true"], "compiled code keeps no keys and values"),
+        (["model.end_ids=[]"], "end_ids=[]: an answer must end somewhere"),
+        (["model=llada_8b_base", "model.revision=main", "task=json"], "a commit hash of the hub (not main)"),
         (["settings=recommended"], "settings=recommended: the model's file in conf/model names no settings"),
         (["model=diffucoder_7b_base", "task=json"], "give model.revision"),
     ],

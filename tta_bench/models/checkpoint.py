@@ -14,7 +14,12 @@ from typing import Any
 MINI_PATH = Path(__file__).parent / "mini"
 """Folder of the embedded checkpoint, which the name ``mini`` stands for."""
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""Of a checkpoint, the form that is preferred first."""
+
+TOKENIZER = (
+    "tokenizer*", "vocab.*", "merges.txt", "*.model", "*.jinja", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 NATIVE = ("llada", "illada", "Dream")
 """Values of ``model_type`` in config.json for which this package has code of its own."""
 
@@ -37,6 +42,17 @@ class ModelSettings:
     end_ids: tuple[int, ...] | None = None
     device_map: str | None = None
     compile: bool = False
+
+
+def check_end_ids(end_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """The same, unless it is empty.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not end_ids:
+        raise ValueError("end_ids=[]: an answer must end somewhere; give a token id, or null for the checkpoint's own")
+    return end_ids
 
 
 def locate(name_or_path: str | Path, *, trust_remote_code: bool = False) -> Path | str:
@@ -67,14 +83,26 @@ def check_folder(folder: Path, name: str, *, trust_remote_code: bool) -> None:
             f"model={name}: the folder has no weights ({' or '.join(WEIGHTS)}); copy them beside its config.json"
         )
     check_kind(config, name, trust_remote_code=trust_remote_code)
-    for index in folder.glob("*.index.json"):
-        missing = {f for f in read_json(index, name)["weight_map"].values() if not (folder / f).is_file()}
+    for index in folder.glob(f"{weight_files(folder)[0].name.partition('.')[0].partition('-')[0]}.*.index.json"):
+        missing = {str(file) for file in shards(index, name) if not (folder / str(file)).is_file()}
         if missing:
             raise CheckpointError(
                 f"model={name}: {index.name} lists {', '.join(sorted(missing))}, not in the folder; copy them"
             )
-    for file in folder.glob("*.safetensors"):
+    for file in folder.glob(WEIGHTS[0]):
         read_header(file, name)
+
+
+def shards(index: Path, name: str) -> set[Any]:
+    """The files that an index lists.
+
+    Raises:
+        CheckpointError: it is no index.
+    """
+    listed = read_json(index, name).get("weight_map")
+    if not isinstance(listed, dict):
+        raise CheckpointError(f"model={name}: {index.name} has no weight_map, which says where each weight is; copy it again")
+    return set(listed.values())
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -128,12 +156,12 @@ def check_kind(config: Mapping[str, Any], name: str, *, trust_remote_code: bool)
 
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files of a checkpoint folder's tokenizer, by pattern and name."""
-    return [file for pattern in ("tokenizer*", "vocab.*", "merges.txt") for file in sorted(folder.glob(pattern))]
+    return [file for pattern in TOKENIZER for file in sorted(folder.glob(pattern))]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a checkpoint folder, by name."""
-    return sorted(file for pattern in WEIGHTS for file in folder.glob(pattern))
+    """The weight files of a checkpoint folder, by name: safetensors where there are any."""
+    return next((files for pattern in WEIGHTS if (files := sorted(folder.glob(pattern)))), [])
 
 
 def read_header(file: Path, name: str) -> dict[str, Any]:
@@ -162,24 +190,25 @@ def weight_bytes(folder: Path, dtype: str) -> int:
 
     Weights in pytorch_model*.bin do not tell their dtype and are taken as they are.
     """
-    headers = [read_header(file, str(folder)) for file in folder.glob("*.safetensors")]
+    headers = [read_header(file, str(folder)) for file in folder.glob(WEIGHTS[0])]
     if not headers:
         return sum(file.stat().st_size for file in weight_files(folder))
     return sum(math.prod(tensor["shape"]) for header in headers for tensor in header.values()) * BYTES[dtype]
 
 
 def fingerprint(name_or_path: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> str:
-    """What makes a checkpoint the same one: 16 hex digits over config, weights and tokenizer, or ``id@revision`` on a hub.
+    """What makes a checkpoint the same one: 16 hex digits over all that is loaded of a folder, or ``id@revision`` on a hub.
 
     Raises:
-        CheckpointError: see ``locate``; a folder without a tokenizer; or a hub id without a revision, whose weights could
+        CheckpointError: see ``locate``; a folder without a tokenizer; or a hub id without a commit, whose weights could
             change under the same name.
     """
     place = locate(name_or_path, trust_remote_code=trust_remote_code)
     if isinstance(place, str):
-        if revision is None:
+        if revision is None or not re.fullmatch(r"[0-9a-f]+", revision):
             raise CheckpointError(
-                f"model={place}: give model.revision (a commit hash of the hub), so that results stay tied to it"
+                f"model={place}: give model.revision, a commit hash of the hub (not {revision}), so that results stay tied to "
+                "the weights"
             )
         return f"{place}@{revision}"
     digest = hashlib.blake2b(digest_size=8)
@@ -189,7 +218,8 @@ def fingerprint(name_or_path: str | Path, revision: str | None = None, *, trust_
             f"model={name_or_path}: the folder has no tokenizer (tokenizer.json ...), and tasks are texts; copy it beside its "
             "config.json"
         )
-    for file in [*weight_files(place), *tokenizer_files(place)]:
+    more = [*place.glob("generation_config.json"), *sorted(place.glob("*.py"))]
+    for file in [*weight_files(place), *tokenizer_files(place), *more]:
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 24):

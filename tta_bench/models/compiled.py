@@ -28,7 +28,7 @@ class Compiled(nn.Module):
     """A compiled model. Keys and values cannot be kept (``cache=none``).
 
     Attributes:
-        uncompiled: the model itself, which dropout views use.
+        uncompiled: the model itself, for dropout views. Its layers are compiled in place, and these tell torch not to use that.
 
     Args:
         model: native, or a ``MaskedLM``.
@@ -69,12 +69,17 @@ class Compiled(nn.Module):
         if attention_mask is None and wide:
             attention_mask = torch.ones_like(input_ids)
         if attention_mask is not None:
+            unseen = torch.finfo(attention_mask.dtype).min if attention_mask.is_floating_point() else 0
+            attention_mask = attention_mask.expand(rows, *(-1,) * (attention_mask.dim() - 1))
+            if attention_mask.dim() == 4:
+                attention_mask = attention_mask.expand(-1, -1, length, -1)
             # New queries see what others do, so that none sees nothing; nobody sees the new keys.
-            attention_mask = F.pad(attention_mask, (0, wide), value=0)
+            attention_mask = F.pad(attention_mask, (0, wide), value=unseen)
             if attention_mask.dim() == 4:
                 attention_mask = torch.cat((attention_mask, attention_mask[:, :, :1].expand(-1, -1, wide, -1)), dim=2)
         if position_ids is None:
-            position_ids = torch.arange(length, device=input_ids.device).expand_as(input_ids)
+            position_ids = torch.arange(length, device=input_ids.device)
+        position_ids = position_ids.expand_as(input_ids)
         wanted = torch.ones_like(input_ids, dtype=torch.bool) if positions is None else positions
         logits = self.model(
             taller(F.pad(input_ids, (0, wide)), tall),

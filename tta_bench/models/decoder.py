@@ -146,7 +146,18 @@ def refuse(name: str, config: Any, required: dict[str, Any]) -> None:
         )
 
 
-def rotary(rope_theta: float, rope_scaling: dict[str, Any] | None, kwargs: dict[str, Any]) -> tuple[float, str]:
-    """Base and kind of the rotary positions, wherever a configuration tells them (transformers 5: ``rope_parameters``)."""
+def rotary(name: str, rope_theta: float, rope_scaling: dict[str, Any] | None, kwargs: dict[str, Any]) -> float:
+    """Base of the rotary positions, wherever a configuration tells it; takes from ``kwargs`` what tells of them.
+
+    Raises:
+        ValueError: they are scaled, or turn a part of a head only.
+    """
+    # transformers 5 writes the settings of its own models as rope_parameters.
     told = {**(rope_scaling or {}), **(kwargs.pop("rope_parameters", None) or {})}
-    return told.get("rope_theta", rope_theta), told.get("rope_type", told.get("type", "default"))
+    kind, part = told.get("rope_type", told.get("type", "default")), told.get("partial_rotary_factor", 1.0)
+    if kind != "default" or part != 1:
+        raise ValueError(
+            f"{name} config: rope_type={kind!r} with partial_rotary_factor={part} is not supported; every published {name} has "
+            "'default' and 1"
+        )
+    return float(told.get("rope_theta", rope_theta))

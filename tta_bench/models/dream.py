@@ -55,13 +55,13 @@ class DreamConfig(PretrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         self.initializer_range = initializer_range
         self.rms_norm_eps = rms_norm_eps
-        self.rope_theta, self.rope_type = rotary(rope_theta, rope_scaling, kwargs)
+        self.rope_theta = rotary("Dream", rope_theta, rope_scaling, kwargs)
         self.use_sliding_window = use_sliding_window
         self.mask_token_id = mask_token_id
         super().__init__(
             eos_token_id=eos_token_id, pad_token_id=pad_token_id, tie_word_embeddings=tie_word_embeddings, **kwargs
         )
-        refuse("Dream", self, {"hidden_act": "silu", "use_sliding_window": False, "rope_type": "default"})
+        refuse("Dream", self, {"hidden_act": "silu", "use_sliding_window": False})
 
 
 class DreamModel(DecoderModel):

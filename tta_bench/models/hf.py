@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
@@ -39,6 +40,7 @@ class MaskedLM(nn.Module):
         # RoBERTa's kin count positions from the one after their padding's.
         self._first = 0 if learned is None or learned.padding_idx is None else learned.padding_idx + 1
         self._longest = None if learned is None else learned.num_embeddings - self._first
+        self._padded, self._shadowed = self._probe()
 
     @property
     def device(self) -> torch.device:
@@ -49,6 +51,43 @@ class MaskedLM(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return self.model.dtype
+
+    @torch.no_grad()
+    def _probe(self) -> tuple[bool, bool]:
+        """Whether padding on the left is without effect, and whether a 4-D mask hides what a 2-D one does."""
+        training = self.model.training
+        self.model.eval()
+        ids = torch.arange(6, device=self.device)[None] % self.model.get_input_embeddings().weight.shape[0]
+        seen, hidden = torch.ones_like(ids), torch.ones_like(ids)
+        hidden[:, -1] = 0
+        position_ids = torch.arange(6, device=self.device)[None]
+
+        def logits(ids: Tensor, mask: Tensor, places: Tensor) -> Tensor:
+            more = {"position_ids": places + self._first} if "position_ids" in self._takes else {}
+            return self.model(input_ids=ids, attention_mask=mask, **more).logits.float()
+
+        alone = logits(ids, seen, position_ids)
+        tolerance = (1e-3 if self.dtype in (torch.float32, torch.float64) else 5e-2) * float(alone.std())
+
+        def same(one: Tensor, other: Tensor) -> bool:
+            return bool((one - other).abs().max() <= tolerance)
+
+        wide = F.pad(seen, (2, 0))
+        padded = logits(F.pad(ids, (2, 0)), wide, (wide.cumsum(dim=1) - 1).clamp(min=0))
+        two = logits(ids, hidden, position_ids)[:, :-1]
+        try:
+            four = logits(ids, self._prepared((hidden != 0)[:, None, None].expand(-1, -1, 6, -1)), position_ids)[:, :-1]
+            shadowed = same(four, two)
+        except RuntimeError:  # of another shape than it takes
+            shadowed = False
+        self.model.train(training)
+        return same(padded[:, 2:], alone) and "position_ids" in self._takes, shadowed
+
+    def _prepared(self, mask: Tensor) -> Tensor:
+        """A boolean (B, 1, L, L) mask in the form that the model's attention takes: added to the scores unless it is SDPA's."""
+        if self.config._attn_implementation == "sdpa":
+            return mask
+        return torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill(~mask, torch.finfo(self.dtype).min)
 
     def residual_branches(self) -> list[nn.Module]:
         """The modules whose output is added to the residual stream: where dropout views act.
@@ -85,16 +124,20 @@ class MaskedLM(nn.Module):
             An output whose ``logits`` are (B, L, V), or (M, V) at the M ``positions`` in row-major order.
 
         Raises:
-            ValueError: the sequence is longer than the model's positions, or padded although the model takes no positions, or
+            ValueError: the sequence is longer than the model's positions, or padded where that changes what the model says, or
                 has a mask that its attention cannot use.
         """
+        if attention_mask is not None and attention_mask.dim() == 4 and not self._shadowed:
+            raise ValueError(
+                f"a 4-D attention mask: this {self.config.model_type} does not hide with it what it should; use a sampler "
+                "without a shadow block"
+            )
+        if attention_mask is not None and attention_mask.dim() == 2 and not self._padded and not bool(attention_mask.all()):
+            raise ValueError(
+                f"a padded batch: what this {self.config.model_type} says of a prompt depends on its padding; use batch_size=1"
+            )
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        elif "position_ids" not in self._takes:
-            raise ValueError(
-                f"{self.config.model_type} takes no position_ids, so its prompts cannot be padded; use batch_size=1, "
-                "and a sampler without a shadow block"
-            )
         if self._longest is not None and int(position_ids.max()) >= self._longest:
             raise ValueError(
                 f"a sequence of {int(position_ids.max()) + 1} tokens: this {self.config.model_type} has {self._longest} "
@@ -107,5 +150,7 @@ class MaskedLM(nn.Module):
                 "tokens to each side, and they would see all; use a sampler without a shadow block, or a shorter sequence"
             )
         more = {"position_ids": position_ids + self._first} if "position_ids" in self._takes else {}
+        if attention_mask is not None and attention_mask.dim() == 4:
+            attention_mask = self._prepared(attention_mask)
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **more).logits
         return MaskedLMOutput(logits=logits if positions is None else logits[positions])

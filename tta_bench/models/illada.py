@@ -58,14 +58,14 @@ class ILLaDAConfig(PretrainedConfig):
         self.initializer_range = initializer_range
         self.rms_norm_eps = rms_norm_eps
         self.layer_norm_eps = layer_norm_eps
-        self.rope_theta, self.rope_type = rotary(rope_theta, rope_scaling, kwargs)
+        self.rope_theta = rotary("iLLaDA", rope_theta, rope_scaling, kwargs)
         self.attention_bias = attention_bias
         self.mlp_bias = mlp_bias
         self.mask_token_id = mask_token_id
         super().__init__(
             eos_token_id=eos_token_id, pad_token_id=pad_token_id, tie_word_embeddings=tie_word_embeddings, **kwargs
         )
-        required = {"hidden_act": "silu", "layer_norm_eps": None, "mlp_bias": False, "rope_type": "default"}
+        required = {"hidden_act": "silu", "layer_norm_eps": None, "mlp_bias": False}
         refuse("iLLaDA", self, required)
 
 

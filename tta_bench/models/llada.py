@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
 
 from tta_bench.models.checkpoint import MINI_PATH
+from tta_bench.models.decoder import rotary
 from tta_bench.models.native import Anatomy, Layer, Look, NativeModel, RMSNorm, attend, heads
 
 
@@ -82,7 +83,7 @@ class LLaDAConfig(PretrainedConfig):
         self.layer_norm_type = layer_norm_type
         self.rms_norm_eps = rms_norm_eps
         self.rope = rope
-        self.rope_theta = rope_theta
+        self.rope_theta = rotary("LLaDA", rope_theta, kwargs.pop("rope_scaling", None), kwargs)
         self.rope_full_precision = rope_full_precision
         self.alibi = alibi
         self.attention_layer_norm = attention_layer_norm
@@ -97,8 +98,8 @@ class LLaDAConfig(PretrainedConfig):
         self.mask_token_id = mask_token_id
         self.init_std = init_std
         kwargs["tie_word_embeddings"] = weight_tying
+        self._refuse_unknown_variants(kwargs)
         super().__init__(eos_token_id=eos_token_id, pad_token_id=pad_token_id, **kwargs)
-        self._refuse_unknown_variants()
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -109,8 +110,14 @@ class LLaDAConfig(PretrainedConfig):
             return LLaDAMoEConfig.from_dict(config_dict, **kwargs)
         return super().from_dict(config_dict, **kwargs)
 
-    def _refuse_unknown_variants(self) -> None:
-        required = {
+    def _refuse_unknown_variants(self, more: dict[str, Any]) -> None:
+        absent: dict[str, Any] = {"clip_qkv": None, "norm_after": False, "bias_for_layer_norm": False, "block_group_size": 1}
+        for name, value in absent.items():
+            if more.get(name) not in (None, value):
+                raise ValueError(
+                    f"LLaDA config: {name}={more[name]!r} is not supported; every published LLaDA has {value!r} or nothing"
+                )
+        required: dict[str, Any] = {
             "block_type": "llama",
             "activation_type": "silu",
             "layer_norm_type": "rms",
@@ -186,6 +193,11 @@ class LLaDAModelLM(NativeModel):
     _no_split_modules = ["LLaDABlock"]
 
     def __init__(self, config: LLaDAConfig) -> None:
+        if not isinstance(config, LLaDAConfig):
+            raise ValueError(
+                f"{type(config).__name__}: is the configuration of another architecture; load it with tta_bench.load, or with "
+                "the class of that"
+            )
         super().__init__(config)
         self.model = LLaDAModel(config)
         self.post_init()
@@ -208,6 +220,10 @@ class LLaDAModelLM(NativeModel):
     def get_output_embeddings(self) -> nn.Module:
         """The head, or the token embedding where that is the head."""
         return self.model.transformer["wte" if self.config.weight_tying else "ff_out"]
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Exchange the head."""
+        self.model.transformer["wte" if self.config.weight_tying else "ff_out"] = value
 
     def anatomy(self) -> Anatomy:
         """The model's parts."""

@@ -81,7 +81,7 @@ class LLaDAMoEConfig(PretrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         self.initializer_range = initializer_range
         self.rms_norm_eps = rms_norm_eps
-        self.rope_theta, self.rope_type = rotary(rope_theta, rope_scaling, kwargs)
+        self.rope_theta = rotary("LLaDA-MoE", rope_theta, rope_scaling, kwargs)
         self.partial_rotary_factor = partial_rotary_factor
         self.mask_token_id = mask_token_id
         super().__init__(
@@ -96,7 +96,6 @@ class LLaDAMoEConfig(PretrainedConfig):
             "routed_scaling_factor": 1.0,
             "clip_qkv": None,
             "partial_rotary_factor": 1.0,
-            "rope_type": "default",
         }
         refuse("LLaDA-MoE", self, required)
 

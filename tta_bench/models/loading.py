@@ -11,8 +11,8 @@ import psutil
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.utils import logging as hub_logging
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2Tokenizer
+from transformers.utils import is_accelerate_available
 from transformers.utils import logging as transformers_logging
 
 from tta_bench.models import dream, illada, llada, llada_moe
@@ -20,6 +20,7 @@ from tta_bench.models.checkpoint import (
     NATIVE,
     WEIGHTS,
     CheckpointError,
+    check_end_ids,
     check_folder,
     check_kind,
     locate,
@@ -85,15 +86,18 @@ def load(
     place = locate(name_or_path, trust_remote_code=trust_remote_code)
     if isinstance(place, str):
         place = fetch(place, revision, trust_remote_code=trust_remote_code)
+    ends = None if end_ids is None else check_end_ids(tuple(end_ids))
     if device_map is None:
         check_memory(place, name, precision, where)
+    config = load_config(place, name, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(place, name, trust_remote_code=trust_remote_code)
-    model = load_model(place, name, precision, trust_remote_code=trust_remote_code, device_map=device_map)
+    model = load_model(place, name, config, precision, trust_remote_code=trust_remote_code, device_map=device_map)
     model.config.mask_token_id = find_mask_id(model.config, tokenizer, mask_id, name)
     check_vocabulary(model, tokenizer, name)
     model = model if device_map is not None else model.to(where)
-    found: Any = model if isinstance(model, NativeModel) or trust_remote_code else MaskedLM(model)
-    found.end_ids = find_end_ids(model, tokenizer) if end_ids is None else tuple(end_ids)
+    own = isinstance(model, NativeModel) or remote_only(place, name, trust_remote_code=trust_remote_code)
+    found: Any = model if own else MaskedLM(model)
+    found.end_ids = find_end_ids(place, name, model, tokenizer) if ends is None else ends
     return (Compiled(found) if compile else found).eval(), tokenizer
 
 
@@ -103,6 +107,7 @@ def fetch(name: str, revision: str | None, *, trust_remote_code: bool) -> Path:
     Raises:
         CheckpointError: the hub cannot be reached, has no such id or revision, or holds a kind of model that cannot be loaded.
     """
+    level = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()  # it tells of every one of its attempts
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(SMALL_FILES)))
@@ -120,12 +125,38 @@ def fetch(name: str, revision: str | None, *, trust_remote_code: bool) -> Path:
             f"model={name}: could not be fetched from the hub ({reason}). Where there is a network: hf download {name}{at} "
             "--local-dir FOLDER; then copy the folder here and give model.name_or_path=FOLDER"
         ) from error
+    finally:
+        hub_logging.set_verbosity(level)
     check_folder(folder, name, trust_remote_code=trust_remote_code)
     return folder
 
 
+def load_config(folder: Path, name: str, *, trust_remote_code: bool) -> Any:
+    """The configuration of a folder.
+
+    Raises:
+        CheckpointError: it asks for something that cannot be computed, or cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise CheckpointError(f"model={name}: its config.json cannot be used ({said(error)})") from error
+
+
+def said(error: Exception) -> str:
+    """An error in a line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
 def load_model(
-    folder: Path, name: str, dtype: torch.dtype, *, trust_remote_code: bool, device_map: str | dict[str, Any] | None
+    folder: Path,
+    name: str,
+    config: Any,
+    dtype: torch.dtype,
+    *,
+    trust_remote_code: bool,
+    device_map: str | dict[str, Any] | None,
 ) -> Any:
     """The model of a folder, every weight of which was found there.
 
@@ -135,7 +166,6 @@ def load_model(
     loader = AutoModel if remote_only(folder, name, trust_remote_code=trust_remote_code) else AutoModelForMaskedLM
     options: dict[str, Any] = {} if device_map is None else {"device_map": device_map}
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with quiet():
             model, told = loader.from_pretrained(
                 folder,
@@ -146,12 +176,12 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 **options,
             )
-    except SafetensorError as error:
-        raise CheckpointError(f"model={name}: a weight file is broken ({error}); copy it again") from error
-    except ImportError as error:
-        raise CheckpointError(
-            f'model={name}: device_map needs accelerate: pip install "tta_bench[devices]" ({error})'
-        ) from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if device_map is not None and not is_accelerate_available():
+            raise CheckpointError(f'model={name}: device_map needs accelerate: pip install "tta_bench[devices]"') from error
+        raise CheckpointError(f"model={name}: its config.json and weights make no model ({said(error)})") from error
     problems = {
         "lacks": sorted(told["missing_keys"]),
         "has weights of another shape than config.json says:": sorted(str(key[0]) for key in told["mismatched_keys"]),
@@ -165,7 +195,24 @@ def load_model(
             raise CheckpointError(
                 f"model={name}: the checkpoint {what} {', '.join(keys[:3])}{more}; config.json and weights are not of one model"
             )
+    check_tying(model, name)
     return model
+
+
+def check_tying(model: Any, name: str) -> None:
+    """Refuse a native model with a head of its own although its configuration says that this is the embedding.
+
+    Raises:
+        CheckpointError: it has; transformers would take the head, published code the embedding.
+    """
+    if not isinstance(model, NativeModel) or not model.config.tie_word_embeddings:
+        return
+    head, embedding = (part.weight for part in (model.get_output_embeddings(), model.get_input_embeddings()))
+    if head is not embedding and head.device.type != "meta" and not torch.equal(head, embedding):
+        raise CheckpointError(
+            f"model={name}: config.json says that the head is the embedding (tie_word_embeddings, weight_tying), and the "
+            "weights hold another head; set it to what the authors of the checkpoint mean"
+        )
 
 
 def remote_only(folder: Path, name: str, *, trust_remote_code: bool) -> bool:
@@ -236,21 +283,22 @@ def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase | None, name
         raise CheckpointError(f"model={name}: mask token id {mask:,} must be below {size:,}, the tokens that the model embeds")
 
 
-def find_end_ids(model: Any, tokenizer: PreTrainedTokenizerBase | None) -> tuple[int, ...]:
+def find_end_ids(folder: Path, name: str, model: Any, tokenizer: PreTrainedTokenizerBase | None) -> tuple[int, ...]:
     """Token ids that end an answer, those that end a turn first.
 
     The end of a turn counts where the chat template writes it. Where nothing ends a sequence, the separator does (BERT).
     """
     found: list[Any] = []
-    if tokenizer:
+    if tokenizer is not None:
         template, vocabulary = str(tokenizer.chat_template or ""), tokenizer.get_vocab()
         found = [vocabulary[token] for token in TURN_ENDS if token in template and token in vocabulary]
         found.append(tokenizer.eos_token_id)
-    for config in (model.config, getattr(model, "generation_config", None)):
-        ids = getattr(config, "eos_token_id", None)
+    file = folder / "generation_config.json"
+    told = read_json(file, name) if file.is_file() else {}
+    for ids in (getattr(model.config, "eos_token_id", None), told.get("eos_token_id")):
         found += ids if isinstance(ids, list) else [ids]
     ends = tuple(dict.fromkeys(int(i) for i in found if i is not None))
-    if not ends and tokenizer and tokenizer.sep_token_id is not None:
+    if not ends and tokenizer is not None and tokenizer.sep_token_id is not None:
         return (int(tokenizer.sep_token_id),)
     return ends
 
@@ -263,10 +311,14 @@ def check_memory(folder: Path, name: str, dtype: torch.dtype, device: torch.devi
     """
     precision = str(dtype).removeprefix("torch.")
     needed = weight_bytes(folder, precision)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed > free:
+    places = {"cpu": psutil.virtual_memory().available}  # weights go through it on their way to a device
+    if device.type == "cuda":
+        places[str(device)] = torch.cuda.mem_get_info(device)[0]
+    for place, free in places.items():
+        if needed <= free:
+            continue
         raise CheckpointError(
-            f"model={name}: needs about {needed / 1e9:.1f} GB in {precision}, {free / 1e9:.1f} GB free on {device}; use "
+            f"model={name}: needs about {needed / 1e9:.1f} GB in {precision}, {free / 1e9:.1f} GB free on {place}; use "
             "a smaller dtype (bfloat16, float16), another device, or model.device_map=auto"
         )
 

@@ -162,7 +162,8 @@ def padded_rows(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[tor
     longest = max(map(len, rows))
     pads = [longest - len(row) for row in rows]
     filler = loaded.tokenizer.pad_token_id or 0
-    device = next(loaded.model.parameters()).device
+    # Of a model that is spread over devices, parts may be nowhere until they are needed.
+    device = next(p.device for p in loaded.model.parameters() if p.device.type != "meta")
     tokens = torch.tensor([[filler] * pad + list(row) for pad, row in zip(pads, rows, strict=True)], device=device)
     places = torch.arange(longest, device=device)
     return tokens, places < torch.tensor(pads, device=device)[:, None], pads

@@ -75,6 +75,8 @@ def encode(
     ids = list(before)
     for i, piece in enumerate(text.split(HOLE)):
         ids += [mask_id] * (i > 0) + (tokenizer.encode(piece, add_special_tokens=False) if piece else [])
+    if before and ids[1:2] == before:
+        raise ValueError("model.add_bos=true: the chat template writes the beginning of the text itself; set it to false")
     ends = manner.end_ids or tuple(i for i in (tokenizer.eos_token_id,) if i is not None)
     if problem.infill:
         return EncodedPrompt(tuple(ids), len(before), True, ends)

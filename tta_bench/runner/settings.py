@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tta_bench import catalog
-from tta_bench.models.checkpoint import ModelSettings, fingerprint
+from tta_bench.models.checkpoint import ModelSettings, check_end_ids, fingerprint
 from tta_bench.models.loading import resolve_device, resolve_dtype
 from tta_bench.runner.disk import check_writable
 from tta_bench.runner.execute import Effort
@@ -95,7 +95,6 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     model, manner = model_settings(config["model"]), config["model"]
     task_entry = catalog.entry_of("task", config["task"])
     task: Task = task_entry.build()
-    problems = _problems(task_entry, str(config["split"]), n_problems)
     device = resolve_device(str(config["device"]))
     candidate = RunSpec(
         model=model.name_or_path,
@@ -114,12 +113,15 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         seed=whole(config, "seed", 0),
         device=device.type,
         dtype=str(resolve_dtype(str(config["dtype"]), device)).removeprefix("torch."),
-        chat_template=flag(manner, "chat_template") and not all(problem.infill for problem in problems),
+        chat_template=flag(manner, "chat_template"),
         add_bos=flag(manner, "add_bos"),
         mask_id=model.mask_id,
         end_ids=model.end_ids,
         compile=model.compile,
     )
+
+    if all(problem.infill for problem in _problems(task_entry, candidate.split, n_problems)):
+        candidate = replace(candidate, chat_template=False)  # templates are put as they are
 
     def with_sampler(node: Mapping[str, Any]) -> RunSpec:
         return without_idle_settings(replace(candidate, sampler=catalog.entry_of("sampler", node)))
@@ -145,6 +147,12 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     )
     for spec in found.runs:
         spec.check(found.task, found.problems)
+    for spec in found.runs:
+        cache = spec.sampler.parameters.get("cache", "none")
+        if model.compile and cache != "none":
+            raise ValueError(
+                f"model.compile=true: compiled code keeps no keys and values; use cache=none instead of cache={cache}"
+            )
     for spec in (found.candidate, *found.controls):
         if spec.run_id == found.baseline.run_id:
             raise ValueError(
@@ -175,7 +183,7 @@ def model_settings(config: Mapping[str, Any]) -> ModelSettings:
         revision=None if config.get("revision") is None else str(config["revision"]),
         trust_remote_code=flag(config, "trust_remote_code"),
         mask_id=None if config.get("mask_id") is None else whole(config, "mask_id", 0),
-        end_ids=None if ends is None else tuple(whole({"end_ids": end}, "end_ids", 0) for end in ends),
+        end_ids=None if ends is None else check_end_ids(tuple(whole({"end_ids": end}, "end_ids", 0) for end in ends)),
         device_map=None if config.get("device_map") is None else str(config["device_map"]),
         compile=flag(config, "compile"),
     )

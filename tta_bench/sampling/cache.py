@@ -6,6 +6,8 @@ evaluate only
 - ``dual``: the positions of the block,
 - ``prefix``: those from the block's first position on,
 
+(and, where logits are shifted, the position before, whose logits predict the block's first token)
+
 and attend to what was kept of the others. Attention sees both ways, so what was kept is what the others *were* when the block
 began: an approximation, but for a block's first step and for a network of one layer, whose keys and values depend on nothing
 but the token at their position.
@@ -45,6 +47,7 @@ class KeyValues:
         if layer == len(self.layers):
             made = new if len(rows) == self.rows else tuple(part.new_zeros(self.rows, *part.shape[1:]) for part in new)
             self.layers.append((made[0], made[1]))
+        rows = rows.to(new[0].device)
         for kept, part in zip(self.layers[layer], new, strict=True):
             if kept is not part:
                 kept[rows] = part
@@ -52,10 +55,11 @@ class KeyValues:
 
     def part(self, layer: int, rows: Tensor, where: Part, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Keep those of some positions of some rows; those of all positions of these rows."""
-        row = rows[:, None].expand_as(where.columns)[where.real]
-        for kept, part in zip(self.layers[layer], new, strict=True):
-            kept[row, :, where.columns[where.real]] = part.transpose(1, 2)[where.real]
         keys, values = self.layers[layer]
+        rows, real, columns = (t.to(keys.device) for t in (rows, where.real, where.columns))
+        row = rows[:, None].expand_as(columns)[real]
+        for kept, part in zip((keys, values), new, strict=True):
+            kept[row, :, columns[real]] = part.transpose(1, 2)[real]
         return (keys, values) if len(rows) == self.rows else (keys[rows], values[rows])
 
 

@@ -32,16 +32,18 @@ def injected_dropout(model: Any, p: float, seeds: list[int], pads: list[int]) ->
             f"tta_use_dropout=True: {type(model).__name__} has no residual_branches() method, so dropout cannot act on it; "
             "add the method (a list of the modules whose output joins the residual stream) or use temperature views"
         )
-    generators: list[torch.Generator] = []
+    generators: dict[torch.device, list[torch.Generator]] = {}
     calls = 0
 
     def drop(_module: torch.nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        if not generators:
-            generators.extend(torch.Generator(device=output.device).manual_seed(seed) for seed in seeds)
+        if output.device not in generators:
+            # On a further device, for the later layers of a model that is spread over several, other numbers.
+            more = len(generators)
+            generators[output.device] = [torch.Generator(device=output.device).manual_seed(seed + more) for seed in seeds]
         noise = torch.ones(output.shape, device=output.device)
-        for row, (pad, generator) in enumerate(zip(pads, generators, strict=True)):
+        for row, (pad, generator) in enumerate(zip(pads, generators[output.device], strict=True)):
             noise[row, pad:] = torch.rand(noise[row, pad:].shape, device=output.device, generator=generator)
         return output * (noise >= p).to(output.dtype) / (1 - p)
 

@@ -20,6 +20,6 @@ def threshold(*, threshold: float = 0.9, temperature: float = 0.0, cache: str = 
         cache: none, prefix or dual, see ``tta_bench.sampling.cache``.
 
     Reference:
-        Wu et al., "Fast-dLLM", arXiv:2505.22618, algorithm 1 (confidence-aware parallel decoding), without its cache.
+        Wu et al., "Fast-dLLM", arXiv:2505.22618, algorithm 1 (confidence-aware parallel decoding).
     """
     return Sampler(views=cached(SingleView(temperature), cache), commit=AboveThreshold(threshold), schedule=Open())
