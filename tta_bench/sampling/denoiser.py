@@ -148,14 +148,18 @@ class Denoiser:
         sees[:, length:, length:] = real[:, None, :] | torch.eye(width, dtype=torch.bool, device=block.device)
         tokens = self.inputs(canvas)[rows.repeat(self.passes)]
         shadows = torch.full((len(tokens), width), canvas.mask_id, dtype=tokens.dtype, device=tokens.device)
-        logits = self.model(
+        needed = torch.cat((canvas.editable[rows], real), dim=1)
+        logits = self.call(
             torch.cat((tokens, shadows), dim=1),
+            needed.repeat(self.passes, 1),
+            None,
             attention_mask=sees[:, None].repeat(self.passes, 1, 1, 1),
             position_ids=torch.cat((position_ids, position_ids.gather(1, mirrored)), dim=1).repeat(self.passes, 1),
-        ).logits
-        logits = logits.view(1, self.passes, n, length + width, -1)
-        real_logits = self.scored(logits[:, :, :, :length][:, :, canvas.editable[rows]], canvas, canvas.editable)
-        return real_logits[0], self.scored(logits[:, :, :, length:][:, :, real], canvas, canvas.block)[0]
+        )
+        logits = logits.view(1, self.passes, -1, logits.shape[-1])
+        shadow = needed.nonzero()[:, 1] >= length
+        real_logits = self.scored(logits[:, :, ~shadow], canvas, canvas.editable)
+        return real_logits[0], self.scored(logits[:, :, shadow], canvas, canvas.block)[0]
 
     def inputs(self, canvas: Canvas) -> Tensor:
         """(passes x B, L): the canvas, and with guidance the canvas without its prompt."""
