@@ -21,7 +21,7 @@ from tta_bench.analysis.claims import COUNTS, measured_columns
 from tta_bench.analysis.compare import Compared, compare, made
 from tta_bench.analysis.describe import Describer, describer
 from tta_bench.analysis.effects import effects, sweeps
-from tta_bench.analysis.load import Study, load_run, load_study
+from tta_bench.analysis.load import Run, Study, load_run, load_study
 from tta_bench.analysis.plan import Allowances, TestPlan
 from tta_bench.analysis.remasking import remasking, tally
 from tta_bench.analysis.report import write_report
@@ -383,3 +383,18 @@ def test_a_terminal_cuts_no_cell(tmp_path: Path, width: int) -> None:
     assert sorted("".join(text.split())) == sorted("".join("".join(cells).split()))
     if width == 120:
         assert len(text.splitlines()) == 2 + len(summary)
+
+
+def test_runs_are_told_apart_by_what_differs_or_is_set_in_some_only() -> None:
+    def run(task: str, options: dict, **sampler: object) -> Run:
+        config = {
+            "model": {"name": "mini"}, "task": {"name": task, **options}, "steps": 4,
+            "sampler": {"name": "low_confidence", "temperature": 0.0, **sampler},
+        }  # fmt: skip
+        return Run("", config, pd.DataFrame())
+
+    plain, cached = run("json", {"length": 3}), run("json", {"length": 3}, cache="dual")
+    other = run("sudoku", {"holes": 24})
+    describe = Describer([plain, plain, cached, other])
+    # What only one task can have tells nothing apart.
+    assert [describe(found) for found in (plain, cached, other)] == ["steps=4", "steps=4 cache=dual", "steps=4"]

@@ -14,12 +14,15 @@ class Describer:
     """Says, of a run, its steps and whatever else differs among the runs of its sampler, or is set in some of them only."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        seen: dict[tuple[str, str], list[str]] = {}
+        values: dict[tuple[str, str], set[str]] = {}
+        named: Counter[tuple[str, str, str]] = Counter()
         for run in runs:
             for key, value in settings_of(run).items():
-                seen.setdefault((run.sampler, key), []).append(repr(value))
-        n = Counter(run.sampler for run in runs)
-        self.varying = {name for name, values in seen.items() if len(set(values)) > 1 or len(values) < n[name[0]]}
+                values.setdefault((run.sampler, key), set()).add(repr(value))
+                named[run.task, run.sampler, key] += 1
+        n = Counter((run.task, run.sampler) for run in runs)
+        self.varying = {name for name, found in values.items() if len(found) > 1}
+        self.varying |= {(sampler, key) for (task, sampler, key), count in named.items() if count < n[task, sampler]}
 
     def __call__(self, run: Run) -> str:
         found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying}
