@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tta_bench
-from tests.models.checkpoints import MASK, NATIVE, SEP, SIZE, dream, llada
+from tests.models.checkpoints import MASK, NATIVE, SEP, SIZE, dream, illada, llada, llada_moe
 from tests.toy import ToyDenoiser
 from tta_bench import catalog
 from tta_bench.sampling.cache import KeyValues, Part
@@ -46,8 +46,11 @@ def test_all_but_these_samplers_can_keep_keys_and_values() -> None:
     assert set(catalog.names("sampler")) - set(CACHEABLE) == {"rcr", "temporal_vote", "wino"}
 
 
-@pytest.mark.parametrize("sampler", CACHEABLE)
-@pytest.mark.parametrize("make", NATIVE)
+@pytest.mark.parametrize(
+    ("make", "sampler"),
+    [(make, sampler) for make in (llada, dream) for sampler in CACHEABLE]
+    + [(make, sampler) for make in (illada, llada_moe) for sampler in ("low_confidence", "threshold", "p2", "tta")],
+)
 def test_a_network_of_one_layer_decodes_the_same(make: Callable, sampler: str) -> None:
     """Its keys and values depend on the token at their position only, so that what was kept is what would be computed."""
     model, own = make(1).double(), SHORT.get(sampler, {})
