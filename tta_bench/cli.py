@@ -406,7 +406,7 @@ def do(config: DictConfig, *, last_round: bool) -> None:
     except (StoreError, CheckpointError) as error:
         # Hydra would catch it and start the next job, which would fail in the same way.
         refuse(error)
-        raise SystemExit(FAILED) from error
+        raise SystemExit(BAD_INPUT if isinstance(error, CheckpointError) else FAILED) from error
 
 
 if __name__ == "__main__":

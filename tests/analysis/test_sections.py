@@ -396,5 +396,7 @@ def test_runs_are_told_apart_by_what_differs_or_is_set_in_some_only() -> None:
     plain, cached = run("json", {"length": 3}), run("json", {"length": 3}, cache="dual")
     other = run("sudoku", {"holes": 24})
     describe = Describer([plain, plain, cached, other])
+    everywhere = Describer([cached])
+    assert everywhere(cached) == "steps=4 cache=dual"  # what a pass costs is told even where nothing differs
     # What only one task can have tells nothing apart.
     assert [describe(found) for found in (plain, cached, other)] == ["steps=4", "steps=4 cache=dual", "steps=4"]

@@ -92,6 +92,8 @@ def test_logits_are_those_of_the_model(make: Any) -> None:
     )
     wanted = torch.rand(ids.shape) < 0.4
     torch.testing.assert_close(compiled(ids, positions=wanted).logits, expected[0][wanted], rtol=1e-4, atol=1e-4)
+    some = torch.tensor([4, 0])
+    torch.testing.assert_close(compiled(ids, positions=some).logits, expected[0][:, some], rtol=1e-4, atol=1e-4)
     assert compiled.shift_logits == bool(getattr(model, "shift_logits", False))
 
 

@@ -105,6 +105,8 @@ def test_it_says_what_the_model_says(loaded: Callable, make: Callable) -> None:
     torch.testing.assert_close(model(ids).logits, expected)
     wanted = ids == MASK
     torch.testing.assert_close(model(ids, positions=wanted).logits, expected[wanted])
+    torch.testing.assert_close(model(ids, positions=torch.tensor([3, 0])).logits, expected[:, [3, 0]])
+    assert not model.shift_logits
     padded = torch.cat((torch.full((2, 3), PAD), ids), dim=1)
     seen = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]]).expand(2, -1)
     position_ids = (seen.cumsum(dim=1) - 1).clamp(min=0)

@@ -168,7 +168,7 @@ def test_nothing_tells_the_mask_token(tmp_path: Path) -> None:
 
 def test_config_and_tokenizer_tell_different_mask_tokens(folder: Path) -> None:
     tokenizer(mask_token="[CLS]").save_pretrained(folder)
-    refused(folder, rf"config\.json says {MASK} and the tokenizer says {CLS}; give the right one as model\.mask_id")
+    refused(folder, rf"its configuration says {MASK} and the tokenizer says {CLS}; give the right one as model\.mask_id")
     model, _ = tta_bench.load(folder, mask_id=CLS)
     assert model.config.mask_token_id == CLS
 
@@ -177,11 +177,28 @@ def test_a_mask_token_that_the_model_does_not_embed(folder: Path) -> None:
     refused(folder, rf"mask token id 9,999 must be below {SIZE}", mask_id=9999)
 
 
+@pytest.mark.parametrize("end", [SIZE, -1, MASK])
+def test_ends_that_no_answer_can_have(folder: Path, end: int) -> None:
+    refused(folder, rf"end_ids=\[{end}\]: {end} must be a token below {SIZE} and not the mask token", end_ids=[end])
+
+
+def test_quantized_weights(folder: Path) -> None:
+    edit(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    refused(folder, "its weights are quantized")
+
+
+def test_shards_without_their_index(sharded: Path) -> None:
+    (sharded / "model.safetensors.index.json").unlink()
+    refused(sharded, r"weight files and no index \(model\.safetensors\.index\.json\)")
+
+
 def test_code_that_comes_with_a_checkpoint_is_run_on_request_only(folder: Path) -> None:
     edit(
         folder / "config.json", model_type="marvel", architectures=["MarvelModel"], auto_map={"AutoModel": "marvel.MarvelModel"}
     )
-    refused(folder, "needs the code that comes with the checkpoint, which is run on request only; .* trust_remote_code=True")
+    refused(
+        folder, "needs the code that comes with the checkpoint, which is run on request only; .* model.trust_remote_code=true"
+    )
 
 
 MARVEL = """
@@ -229,6 +246,7 @@ def test_code_that_comes_with_a_checkpoint_is_run_when_it_is_trusted(tmp_path: P
     model, _ = tta_bench.load(place, trust_remote_code=True)
     tokens, _ = tta_bench.generate(model, torch.tensor([[9, 10]]), "low_confidence", steps=2, gen_length=4)
     assert not bool((tokens == MASK).any())
+    refused(place, "compile=True does not know the code that comes with a checkpoint", trust_remote_code=True, compile=True)
 
 
 @pytest.mark.parametrize(

@@ -75,12 +75,27 @@ def test_a_template_that_writes_the_beginning_itself_gets_no_second() -> None:
         encode(ADD, words, MASK, None, Manner(chat_template=True, add_bos=True))
 
 
-def test_a_cache_on_a_model_without_one_is_refused_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = saved(long_bert(), tmp_path / "bert")
-    words = ["task=arithmetic", f"model.name_or_path={folder}", "sampler.cache=dual", "n_problems=2", f"output_dir={tmp_path}"]
-    with pytest.raises(SystemExit):
-        cli.main(["run", *words])
-    assert "sampler.cache=dual: MaskedLM keeps no keys and values; use cache=none" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("make", "words", "said"),
+    [
+        ("bert", ["sampler.cache=dual"], "sampler.cache=dual: MaskedLM keeps no keys and values; use cache=none"),
+        ("bert", ["model.chat_template=true"], "model.chat_template=true: the tokenizer has no chat template; set it to false"),
+        ("dream", ["sampler=wino"], "sampler=wino: the logits of DreamModel are shifted"),
+        ("plain", ["model.add_bos=true"], "model.add_bos=true: the tokenizer has no token for the beginning of a text"),
+    ],
+)
+def test_what_fits_no_problem_is_refused_once(
+    tmp_path: Path, make: str, words: list[str], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    bare = tokenizer(mask_token="[MASK]") if make == "plain" else None
+    folder = saved({"bert": long_bert, "dream": dream, "plain": llada}[make](), tmp_path / make, bare)
+    common = ["task=arithmetic", f"model.name_or_path={folder}", "n_problems=2", f"output_dir={tmp_path}"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", *common, *words])
+    assert ended.value.code == cli.BAD_INPUT
+    assert said in capsys.readouterr().err
+    assert cli.main(["plan", *common, *words]) == cli.BAD_INPUT
+    assert said in capsys.readouterr().err
 
 
 def test_what_a_tokenizer_does_not_have_is_said() -> None:
@@ -127,6 +142,7 @@ def test_what_changes_answers_changes_the_run_and_nothing_else_does(tmp_path: Pa
         (["sampler.cache=full"], "cache=full: must be one of none, prefix, dual"),
         (["sampler=wino", "+sampler.cache=dual"], "sampler wino has no parameter 'cache'; it belongs to"),
         (["sampler=low_confidence", "sampler.cache=dual", "model.compile=true"], "compiled code keeps no keys and values"),
+        (["model.end_ids=5"], "model.end_ids=5: must be a list of token ids"),
         (["model.end_ids=[]"], "end_ids=[]: an answer must end somewhere"),
         (["model=llada_8b_base", "model.revision=main", "task=json"], "a commit hash of the hub (not main)"),
         (["settings=recommended"], "settings=recommended: the model's file in conf/model names no settings"),
@@ -189,6 +205,11 @@ def test_a_cache_is_compared_with_none(tmp_path: Path) -> None:
         [sum(line["evaluated_positions"] for line in lines) / 3 for lines in (plain, cached)]
     )
     assert "cache=dual" in summary.index[1]
+    note = (tmp_path / "reports" / "default" / "summary.md").read_text()
+    assert "Costs match" not in note
+    assert "With cache=prefix or cache=dual a pass may evaluate a part of the sequence only" in note
+    manifest = json.loads(next((tmp_path / "runs").glob("*/manifest.json")).read_text())
+    assert (manifest["mask_id"], manifest["end_ids"]) == (1, [0])
 
 
 @pytest.mark.parametrize("name", names("model"))

@@ -9,6 +9,9 @@ from typing import Any
 from tta_bench.analysis.load import Run, Study
 from tta_bench.runner.difference import flat
 
+ALWAYS = ("cache",)
+"""Settings that are told wherever they are set: what a pass costs, and what is approximated, must not be overlooked."""
+
 
 class Describer:
     """Says, of a run, its steps and whatever else differs among the runs of its sampler, or is set in some of them only."""
@@ -25,7 +28,8 @@ class Describer:
         self.varying |= {(sampler, key) for (task, sampler, key), count in named.items() if count < n[task, sampler]}
 
     def __call__(self, run: Run) -> str:
-        found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying}
+        told = settings_of(run).items()
+        found = {key: value for key, value in told if (run.sampler, key) in self.varying or key in ALWAYS}
         shown = {"steps": run.config["steps"], **found}
         return " ".join(f"{key}={value}".replace(", ", ",") for key, value in shown.items() if (key, value) != ("steps", None))
 

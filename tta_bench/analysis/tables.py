@@ -125,6 +125,7 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     compared = comparisons(summary)
     found = []
     unequal = unequal_costs(summary)
+    cached = bool(summary["settings"].str.contains("cache=").any())
     if len(unequal):
         far = int(unequal["equal_passes_baseline"].astype(str).str.startswith("nearest").sum())
         found.append(
@@ -133,11 +134,12 @@ def warnings(summary: pd.DataFrame) -> list[str]:
             + (f" (*: {far} at the nearest budget, as the baseline was not measured that far; not tested)." if far else ".")
         )
     else:
-        found.append("Costs match in every comparison.")
-    if summary["settings"].str.contains("cache=").any():
+        found.append("Forward passes match in every comparison." if cached else "Costs match in every comparison.")
+    if cached:
         found.append(
-            "With cache=prefix or cache=dual a pass may evaluate a part of the sequence only, and costs less than another: see "
-            "evaluated_positions in summary.csv."
+            "With cache=prefix or cache=dual a pass may evaluate a part of the sequence only, and costs less than another; "
+            "equal passes and Pareto fronts count passes all the same. evaluated_positions in summary.csv has what went "
+            "through the network."
         )
     again = int(compared["run_id"].duplicated().sum())
     if again:

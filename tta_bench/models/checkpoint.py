@@ -17,9 +17,9 @@ MINI_PATH = Path(__file__).parent / "mini"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 """Of a checkpoint, the form that is preferred first."""
 
-TOKENIZER = (
-    "tokenizer*", "vocab.*", "merges.txt", "*.model", "*.jinja", "special_tokens_map.json", "added_tokens.json",
-)  # fmt: skip
+TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "*.model")
+BESIDES = ("*.jinja", "special_tokens_map.json", "added_tokens.json", "generation_config.json", "*.py")
+"""Files that change answers, besides config, weights and tokenizer."""
 NATIVE = ("llada", "illada", "Dream")
 """Values of ``model_type`` in config.json for which this package has code of its own."""
 
@@ -64,8 +64,8 @@ def locate(name_or_path: str | Path, *, trust_remote_code: bool = False) -> Path
     """
     if str(name_or_path) == "mini":
         return MINI_PATH
-    folder = Path(name_or_path)
-    if folder.is_dir():
+    folder = Path(name_or_path).expanduser()
+    if str(name_or_path) and folder.is_dir():
         check_folder(folder, str(name_or_path), trust_remote_code=trust_remote_code)
         return folder
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name_or_path)):
@@ -89,6 +89,12 @@ def check_folder(folder: Path, name: str, *, trust_remote_code: bool) -> None:
             raise CheckpointError(
                 f"model={name}: {index.name} lists {', '.join(sorted(missing))}, not in the folder; copy them"
             )
+    files = weight_files(folder)
+    if len(files) > 1 and not any(folder.glob("*.index.json")):
+        raise CheckpointError(
+            f"model={name}: the folder has {len(files)} weight files and no index (model.safetensors.index.json); copy it "
+            "beside them"
+        )
     for file in folder.glob(WEIGHTS[0]):
         read_header(file, name)
 
@@ -134,6 +140,11 @@ def check_kind(config: Mapping[str, Any], name: str, *, trust_remote_code: bool)
         CheckpointError: it is one of these.
     """
     kind, architectures = config.get("model_type"), config.get("architectures") or []
+    if kind in NATIVE and "quantization_config" in config:
+        raise CheckpointError(
+            f"model={name}: its weights are quantized (quantization_config), which is not supported; use the checkpoint "
+            "that is not"
+        )
     if kind in NATIVE or any(str(a).endswith("ForMaskedLM") for a in architectures):
         return
     if str(kind).startswith("diffusion_gemma"):
@@ -146,7 +157,8 @@ def check_kind(config: Mapping[str, Any], name: str, *, trust_remote_code: bool)
             return
         raise CheckpointError(
             f"model={name}: model_type {kind!r} needs the code that comes with the checkpoint, which is run on request only; "
-            f"read it, then set trust_remote_code=True, or use a model with code here ({', '.join(NATIVE)}, any ...ForMaskedLM)"
+            f"read it, then set model.trust_remote_code=true (in Python trust_remote_code=True), "
+            f"or use a model with code here ({', '.join(NATIVE)}, any ...ForMaskedLM)"
         )
     raise CheckpointError(
         f"model={name}: model_type {kind!r} ({', '.join(map(str, architectures)) or 'no architecture'}) is not supported; "
@@ -207,8 +219,8 @@ def fingerprint(name_or_path: str | Path, revision: str | None = None, *, trust_
     if isinstance(place, str):
         if revision is None or not re.fullmatch(r"[0-9a-f]+", revision):
             raise CheckpointError(
-                f"model={place}: give model.revision, a commit hash of the hub (not {revision}), so that results stay tied to "
-                "the weights"
+                f"model={place}: is no folder here; for the hub, give model.revision, a commit hash of the hub (not "
+                f"{revision}), so that results stay tied to the weights"
             )
         return f"{place}@{revision}"
     digest = hashlib.blake2b(digest_size=8)
@@ -218,7 +230,7 @@ def fingerprint(name_or_path: str | Path, revision: str | None = None, *, trust_
             f"model={name_or_path}: the folder has no tokenizer (tokenizer.json ...), and tasks are texts; copy it beside its "
             "config.json"
         )
-    more = [*place.glob("generation_config.json"), *sorted(place.glob("*.py"))]
+    more = [file for pattern in BESIDES for file in sorted(place.glob(pattern))]
     for file in [*weight_files(place), *tokenizer_files(place), *more]:
         digest.update(file.name.encode())
         with file.open("rb") as stream:

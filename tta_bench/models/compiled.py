@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import MaskedLMOutput
 
 from tta_bench.models.hf import MaskedLM
-from tta_bench.models.native import NativeModel
+from tta_bench.models.native import NativeModel, at_positions
 
 MULTIPLE = 64
 """Lengths are filled up to a multiple of this."""
@@ -63,7 +63,7 @@ class Compiled(nn.Module):
         position_ids: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> MaskedLMOutput:
-        """As the model's, ``positions`` a bool (B, L) or None."""
+        """As the model's."""
         rows, length = input_ids.shape
         wide, tall = -length % MULTIPLE, (1 << (rows - 1).bit_length()) - rows
         if attention_mask is None and wide:
@@ -80,14 +80,15 @@ class Compiled(nn.Module):
         if position_ids is None:
             position_ids = torch.arange(length, device=input_ids.device)
         position_ids = position_ids.expand_as(input_ids)
-        wanted = torch.ones_like(input_ids, dtype=torch.bool) if positions is None else positions
+        some = positions if positions is not None and positions.dtype == torch.bool else None
+        wanted = torch.ones_like(input_ids, dtype=torch.bool) if some is None else some
         logits = self.model(
             taller(F.pad(input_ids, (0, wide)), tall),
             attention_mask=None if attention_mask is None else taller(attention_mask, tall),
             position_ids=taller(F.pad(position_ids, (0, wide)), tall),
             positions=F.pad(wanted, (0, wide, 0, tall)),
         ).logits
-        return MaskedLMOutput(logits=logits.view(rows, length, -1) if positions is None else logits)
+        return MaskedLMOutput(logits=at_positions(logits.view(rows, length, -1), positions) if some is None else logits)
 
 
 def taller(values: Tensor, rows: int) -> Tensor:

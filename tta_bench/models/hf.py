@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
+
+from tta_bench.models.native import at_positions
 
 BRANCHES = {
     "bert": ("attention.output.dense", "output.dense"),
@@ -28,7 +30,10 @@ class MaskedLM(nn.Module):
     Attributes:
         model: as transformers built it.
         config: its configuration, with ``mask_token_id``.
+        shift_logits: False, the logits at i predict the token at i.
     """
+
+    shift_logits: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -116,12 +121,12 @@ class MaskedLM(nn.Module):
 
         Args:
             input_ids: token ids (B, L).
-            attention_mask: None, or (B, L) with 0 at padding, or a boolean (B, 1, L, L), True = may attend.
+            attention_mask: None, or (B, L) with 0 at padding, or (B, 1, L, L), not 0 = may attend.
             position_ids: (B, L), from 0; 0 .. L-1 when absent.
-            positions: where logits are wanted (B, L) bool; None for all. These models compute them everywhere.
+            positions: where logits are wanted, as in ``NativeModel.forward``. These models compute them everywhere.
 
         Returns:
-            An output whose ``logits`` are (B, L, V), or (M, V) at the M ``positions`` in row-major order.
+            An output whose ``logits`` are as in ``NativeModel.forward``.
 
         Raises:
             ValueError: the sequence is longer than the model's positions, or padded where that changes what the model says, or
@@ -151,6 +156,6 @@ class MaskedLM(nn.Module):
             )
         more = {"position_ids": position_ids + self._first} if "position_ids" in self._takes else {}
         if attention_mask is not None and attention_mask.dim() == 4:
-            attention_mask = self._prepared(attention_mask)
+            attention_mask = self._prepared(attention_mask != 0)
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **more).logits
-        return MaskedLMOutput(logits=logits if positions is None else logits[positions])
+        return MaskedLMOutput(logits=at_positions(logits, positions))

@@ -41,6 +41,9 @@ NATIVE_CODE = (llada, llada_moe, illada, dream)
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|role_end|>", "<|end_of_turn|>", "[/Answer]")
 """Tokens that end an answer where a chat template writes them."""
 
+LONGEST = 300
+"""Characters of another library's error that are repeated."""
+
 SMALL_FILES = ("*.json", "*.txt", "*.jinja", "*.model")
 """Of a checkpoint on a hub: all but the weights."""
 
@@ -98,6 +101,9 @@ def load(
     own = isinstance(model, NativeModel) or remote_only(place, name, trust_remote_code=trust_remote_code)
     found: Any = model if own else MaskedLM(model)
     found.end_ids = find_end_ids(place, name, model, tokenizer) if ends is None else ends
+    check_ends(found, name)
+    if compile and not isinstance(found, NativeModel | MaskedLM):
+        raise CheckpointError(f"model={name}: compile=True does not know the code that comes with a checkpoint; leave it out")
     return (Compiled(found) if compile else found).eval(), tokenizer
 
 
@@ -146,6 +152,7 @@ def load_config(folder: Path, name: str, *, trust_remote_code: bool) -> Any:
 def said(error: Exception) -> str:
     """An error in a line."""
     text = " ".join(str(error).split())
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
@@ -181,7 +188,8 @@ def load_model(
     except Exception as error:
         if device_map is not None and not is_accelerate_available():
             raise CheckpointError(f'model={name}: device_map needs accelerate: pip install "tta_bench[devices]"') from error
-        raise CheckpointError(f"model={name}: its config.json and weights make no model ({said(error)})") from error
+        spread = "" if device_map is None else f", with device_map={device_map}"
+        raise CheckpointError(f"model={name}: its config.json and weights make no model{spread} ({said(error)})") from error
     problems = {
         "lacks": sorted(told["missing_keys"]),
         "has weights of another shape than config.json says:": sorted(str(key[0]) for key in told["mismatched_keys"]),
@@ -237,7 +245,7 @@ def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool) -> PreTr
         found: PreTrainedTokenizerBase = loader.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:
         raise CheckpointError(
-            f"model={name}: its tokenizer cannot be read ({error}); copy its tokenizer files again"
+            f"model={name}: its tokenizer cannot be read ({said(error)}); copy its tokenizer files again"
         ) from error
     return found
 
@@ -248,7 +256,10 @@ def find_mask_id(config: Any, tokenizer: PreTrainedTokenizerBase | None, mask_id
     Raises:
         CheckpointError: none tells, or configuration and tokenizer tell different ones.
     """
-    told = {"config.json": getattr(config, "mask_token_id", None), "the tokenizer": getattr(tokenizer, "mask_token_id", None)}
+    told = {
+        "its configuration": getattr(config, "mask_token_id", None),
+        "the tokenizer": getattr(tokenizer, "mask_token_id", None),
+    }
     known = {source: found for source, found in told.items() if found is not None}
     if mask_id is not None:
         return mask_id
@@ -280,7 +291,26 @@ def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase | None, name
         )
     mask = model.config.mask_token_id
     if not 0 <= mask < size:
-        raise CheckpointError(f"model={name}: mask token id {mask:,} must be below {size:,}, the tokens that the model embeds")
+        raise CheckpointError(
+            f"model={name}: mask token id {mask:,} must be below {size:,}, the tokens that the model embeds; "
+            "model.mask_id=null (in Python mask_id=None) takes the checkpoint's own"
+        )
+
+
+def check_ends(model: Any, name: str) -> None:
+    """Refuse ends of an answer that no answer can have.
+
+    Raises:
+        CheckpointError: one is the mask token, or out of range.
+    """
+    inner: Any = model.model if isinstance(model, MaskedLM) else model
+    size, mask = inner.get_input_embeddings().weight.shape[0], model.config.mask_token_id
+    for end in model.end_ids:
+        if not 0 <= end < size or end == mask:
+            raise CheckpointError(
+                f"model={name}: end_ids={list(model.end_ids)}: {end:,} must be a token below {size:,} and not the mask token; "
+                "model.end_ids=null (in Python end_ids=None) takes the checkpoint's own"
+            )
 
 
 def find_end_ids(folder: Path, name: str, model: Any, tokenizer: PreTrainedTokenizerBase | None) -> tuple[int, ...]:

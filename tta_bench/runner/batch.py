@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tta_bench.models.checkpoint import CheckpointError
 from tta_bench.rng import Noise, digest
 from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, gold_ids, judged_ids
 from tta_bench.runner.spec import RunSpec
@@ -21,6 +22,7 @@ from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.holdout import holdout_probability
 from tta_bench.sampling.sampler import evaluating, sample
 from tta_bench.sampling.schedule import Blocks
+from tta_bench.sampling.shadow import ShadowView
 from tta_bench.sampling.trace import STATISTICS, step_statistics, token_statistics
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import Generation, Observe, StepInfo
@@ -72,6 +74,27 @@ class LoadedModel:
     tokenizer: Any
     mask_id: int
     end_ids: tuple[int, ...]
+
+
+def check_model(spec: RunSpec, loaded: LoadedModel) -> None:
+    """Refuse settings that the model or its tokenizer cannot follow in any problem.
+
+    Raises:
+        CheckpointError: a cache that it does not keep, a chat template or beginning token that it has not, a shadow block
+            that its shifted logits rule out.
+    """
+    cache, tokenizer = spec.sampler.parameters.get("cache", "none"), loaded.tokenizer
+    name = type(loaded.model).__name__
+    if cache != "none" and "cache" not in Denoiser(loaded.model).takes:
+        raise CheckpointError(f"sampler.cache={cache}: {name} keeps no keys and values; use cache=none, or a native model")
+    if spec.chat_template and not tokenizer.chat_template:
+        raise CheckpointError("model.chat_template=true: the tokenizer has no chat template; set it to false")
+    if spec.add_bos and tokenizer.bos_token_id is None and tokenizer.cls_token_id is None:
+        raise CheckpointError("model.add_bos=true: the tokenizer has no token for the beginning of a text; set it to false")
+    if isinstance(spec.strategy().views, ShadowView) and getattr(loaded.model, "shift_logits", False):
+        raise CheckpointError(
+            f"sampler={spec.sampler.name}: the logits of {name} are shifted, which a shadow block cannot use; take another sampler"
+        )
 
 
 def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterator[list[Item]]:

@@ -11,8 +11,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from tta_bench.models.checkpoint import CheckpointError
-from tta_bench.runner.batch import Item, LoadedModel, batches, decode_batch
+from tta_bench.runner.batch import Item, LoadedModel, batches, check_model, decode_batch
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.environment import Environment, describe, environments, with_environment
 from tta_bench.runner.failure import TimeLimitError, check_alarms, failure, scored, time_limit
@@ -21,7 +20,6 @@ from tta_bench.runner.prompts import encode
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import SCHEMA_VERSION, OpenRun, Record, RunFolder
 from tta_bench.runner.work import Work, find_work
-from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import StepInfo
 
@@ -66,7 +64,7 @@ class Unwatched:
 
 @dataclass(frozen=True)
 class Effort:
-    """How a run is done. Nothing here changes a record.
+    """How a run is done. Nothing here changes a record, but for rounding: in bfloat16 an answer may depend on the batch.
 
     Attributes:
         batch_size: problems decoded together; None finds out (``automatic_batch_size``).
@@ -175,19 +173,6 @@ def execute(
         return n_todo
 
 
-def check_cache(spec: RunSpec, loaded: LoadedModel) -> None:
-    """Refuse a cache that the model cannot keep.
-
-    Raises:
-        CheckpointError: it takes none.
-    """
-    cache = spec.sampler.parameters.get("cache", "none")
-    if cache != "none" and "cache" not in Denoiser(loaded.model).takes:
-        raise CheckpointError(
-            f"sampler.cache={cache}: {type(loaded.model).__name__} keeps no keys and values; use cache=none, or a native model"
-        )
-
-
 def here(spec: RunSpec) -> Environment:
     """The environment in which this process makes records of a run."""
     return describe(spec.device, spec.dtype, spec.sampler.target, spec.task.target)
@@ -232,7 +217,7 @@ class Visit:
 
     def generate(self) -> None:
         """Generate what is missing."""
-        check_cache(self.spec, self.model.get())
+        check_model(self.spec, self.model.get())
         items = list(self.encoded(self.model.get()))
         size = self.effort.batch_size or automatic_batch_size(self.spec, items, self.model.get())
         self.isolation = Isolation(self.decode, size)
@@ -312,6 +297,8 @@ class Visit:
                 "model_fingerprint": self.spec.fingerprint,
                 **(self.environments[-1] if self.environments else self.here),
                 "environments": self.environments,
+                "mask_id": self.model.loaded.mask_id if self.model.loaded else earlier.get("mask_id"),
+                "end_ids": list(self.model.loaded.end_ids) if self.model.loaded else earlier.get("end_ids"),
                 "batch_size": isolation.size if isolation else earlier.get("batch_size"),
                 "batch_backoffs": earlier.get("batch_backoffs", 0) + (isolation.backoffs if isolation else 0),
                 "started": earlier.get("started", datetime.fromtimestamp(self.began, UTC).isoformat(timespec="seconds")),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tta_bench.runner.batch import Item, LoadedModel, batches, decode_batch
+from tta_bench.runner.batch import Item, LoadedModel, batches, check_model, decode_batch
 from tta_bench.runner.execute import Effort
 from tta_bench.runner.failure import scored, time_limit
 from tta_bench.runner.isolate import Isolation, automatic_batch_size
@@ -56,6 +56,7 @@ def preview(spec: RunSpec, task: Task, problems: Sequence[Problem], loaded: Load
     Raises:
         PreviewError: one of them failed.
     """
+    check_model(spec, loaded)
     items = [encoded(spec, problem, loaded) for problem in problems]
 
     def decode(batch: Sequence[Item]) -> tuple[list[Record], pd.DataFrame]:

@@ -178,6 +178,8 @@ def model_settings(config: Mapping[str, Any]) -> ModelSettings:
         if key not in MODEL_KEYS:
             raise ValueError(catalog.no_parameter("model", str(config.get("name_or_path")), str(key), MODEL_KEYS))
     ends = config.get("end_ids")
+    if ends is not None and not isinstance(ends, list):
+        raise ValueError(f"model.end_ids={ends}: must be a list of token ids, as [2] or [5,7]")
     return ModelSettings(
         name_or_path=str(config["name_or_path"]),
         revision=None if config.get("revision") is None else str(config["revision"]),
