@@ -93,7 +93,7 @@ def check_model(spec: RunSpec, loaded: LoadedModel) -> None:
         raise CheckpointError("model.add_bos=true: the tokenizer has no token for the beginning of a text; set it to false")
     if isinstance(spec.strategy().views, ShadowView) and getattr(loaded.model, "shift_logits", False):
         raise CheckpointError(
-            f"sampler={spec.sampler.name}: the logits of {name} are shifted, which a shadow block cannot use; take another sampler"
+            f"sampler={spec.sampler.name}: the logits of {name} are shifted, and a shadow block cannot use them; take another"
         )
 
 
