@@ -78,19 +78,20 @@ def locate(name_or_path: str | Path, *, trust_remote_code: bool = False) -> Path
 def check_folder(folder: Path, name: str, *, trust_remote_code: bool) -> None:
     """Refuse a folder that lacks config, weights or a shard, has a broken file, or holds another kind of model."""
     config = read_config(folder, name)
-    if not weight_files(folder):
+    files = weight_files(folder)
+    if not files:
         raise CheckpointError(
             f"model={name}: the folder has no weights ({' or '.join(WEIGHTS)}); copy them beside its config.json"
         )
     check_kind(config, name, trust_remote_code=trust_remote_code)
-    for index in folder.glob(f"{weight_files(folder)[0].name.partition('.')[0].partition('-')[0]}.*.index.json"):
+    indexes = list(folder.glob(files[0].name.partition(".")[0].partition("-")[0] + ".*.index.json"))
+    for index in indexes:
         missing = {str(file) for file in shards(index, name) if not (folder / str(file)).is_file()}
         if missing:
             raise CheckpointError(
                 f"model={name}: {index.name} lists {', '.join(sorted(missing))}, not in the folder; copy them"
             )
-    files = weight_files(folder)
-    if len(files) > 1 and not any(folder.glob("*.index.json")):
+    if len(files) > 1 and not indexes:
         raise CheckpointError(
             f"model={name}: the folder has {len(files)} weight files and no index (model.safetensors.index.json); copy it "
             "beside them"
@@ -145,7 +146,7 @@ def check_kind(config: Mapping[str, Any], name: str, *, trust_remote_code: bool)
             f"model={name}: its weights are quantized (quantization_config), which is not supported; use the checkpoint "
             "that is not"
         )
-    if kind in NATIVE or any(str(a).endswith("ForMaskedLM") for a in architectures):
+    if has_code(config):
         return
     if str(kind).startswith("diffusion_gemma"):
         raise CheckpointError(
@@ -157,13 +158,19 @@ def check_kind(config: Mapping[str, Any], name: str, *, trust_remote_code: bool)
             return
         raise CheckpointError(
             f"model={name}: model_type {kind!r} needs the code that comes with the checkpoint, which is run on request only; "
-            f"read it, then set model.trust_remote_code=true (in Python trust_remote_code=True), "
+            "read it, then set model.trust_remote_code=true (in Python trust_remote_code=True), "
             f"or use a model with code here ({', '.join(NATIVE)}, any ...ForMaskedLM)"
         )
     raise CheckpointError(
         f"model={name}: model_type {kind!r} ({', '.join(map(str, architectures)) or 'no architecture'}) is not supported; "
         f"supported: {', '.join(NATIVE)}, and any ...ForMaskedLM of transformers"
     )
+
+
+def has_code(config: Mapping[str, Any]) -> bool:
+    """Whether this package or transformers has the code of a masked language model with this config.json."""
+    masked = any(str(architecture).endswith("ForMaskedLM") for architecture in config.get("architectures") or [])
+    return masked or config.get("model_type") in NATIVE
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

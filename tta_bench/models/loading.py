@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import psutil
 import torch
@@ -17,12 +17,12 @@ from transformers.utils import logging as transformers_logging
 
 from tta_bench.models import dream, illada, llada, llada_moe
 from tta_bench.models.checkpoint import (
-    NATIVE,
     WEIGHTS,
     CheckpointError,
     check_end_ids,
     check_folder,
     check_kind,
+    has_code,
     locate,
     read_config,
     read_json,
@@ -32,8 +32,6 @@ from tta_bench.models.checkpoint import (
 from tta_bench.models.compiled import Compiled
 from tta_bench.models.hf import MaskedLM
 from tta_bench.models.native import NativeModel
-
-Model: TypeAlias = NativeModel | MaskedLM | Compiled | torch.nn.Module
 
 NATIVE_CODE = (llada, llada_moe, illada, dream)
 """Imported so that transformers knows them."""
@@ -90,6 +88,9 @@ def load(
     if isinstance(place, str):
         place = fetch(place, revision, trust_remote_code=trust_remote_code)
     ends = None if end_ids is None else check_end_ids(tuple(end_ids))
+    known = has_code(read_config(place, name))  # else it comes with the checkpoint, and is trusted
+    if compile and not known:
+        raise CheckpointError(f"model={name}: compile=True does not know the code that comes with a checkpoint; leave it out")
     if device_map is None:
         check_memory(place, name, precision, where)
     config = load_config(place, name, trust_remote_code=trust_remote_code)
@@ -98,12 +99,9 @@ def load(
     model.config.mask_token_id = find_mask_id(model.config, tokenizer, mask_id, name)
     check_vocabulary(model, tokenizer, name)
     model = model if device_map is not None else model.to(where)
-    own = isinstance(model, NativeModel) or remote_only(place, name, trust_remote_code=trust_remote_code)
-    found: Any = model if own else MaskedLM(model)
+    found: Any = MaskedLM(model) if known and not isinstance(model, NativeModel) else model
     found.end_ids = find_end_ids(place, name, model, tokenizer) if ends is None else ends
     check_ends(found, name)
-    if compile and not isinstance(found, NativeModel | MaskedLM):
-        raise CheckpointError(f"model={name}: compile=True does not know the code that comes with a checkpoint; leave it out")
     return (Compiled(found) if compile else found).eval(), tokenizer
 
 
@@ -170,7 +168,7 @@ def load_model(
     Raises:
         CheckpointError: a weight is missing, superfluous or of another shape, or a file cannot be read.
     """
-    loader = AutoModel if remote_only(folder, name, trust_remote_code=trust_remote_code) else AutoModelForMaskedLM
+    loader = AutoModelForMaskedLM if has_code(read_config(folder, name)) else AutoModel
     options: dict[str, Any] = {} if device_map is None else {"device_map": device_map}
     try:
         with quiet():
@@ -223,13 +221,6 @@ def check_tying(model: Any, name: str) -> None:
         )
 
 
-def remote_only(folder: Path, name: str, *, trust_remote_code: bool) -> bool:
-    """Whether a model can be had only by running the code that comes with it."""
-    config = read_config(folder, name)
-    masked = any(str(a).endswith("ForMaskedLM") for a in config.get("architectures") or [])
-    return trust_remote_code and config.get("model_type") not in NATIVE and not masked
-
-
 def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a folder, None where it has none. Dream's, which comes as code, is Qwen2's.
 
@@ -256,13 +247,13 @@ def find_mask_id(config: Any, tokenizer: PreTrainedTokenizerBase | None, mask_id
     Raises:
         CheckpointError: none tells, or configuration and tokenizer tell different ones.
     """
+    if mask_id is not None:
+        return mask_id
     told = {
         "its configuration": getattr(config, "mask_token_id", None),
         "the tokenizer": getattr(tokenizer, "mask_token_id", None),
     }
     known = {source: found for source, found in told.items() if found is not None}
-    if mask_id is not None:
-        return mask_id
     if not known:
         raise CheckpointError(
             f"model={name}: neither config.json (mask_token_id) nor the tokenizer (mask_token) tells the mask token; give "

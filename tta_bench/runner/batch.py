@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tta_bench.models.checkpoint import CheckpointError
 from tta_bench.rng import Noise, digest
-from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, decode, gold_ids, judged_ids
+from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, chat, decode, first_id, gold_ids, judged_ids
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import TOKEN, Record
 from tta_bench.sampling.denoiser import Denoiser
@@ -87,10 +87,10 @@ def check_model(spec: RunSpec, loaded: LoadedModel) -> None:
     name = type(loaded.model).__name__
     if cache != "none" and "cache" not in Denoiser(loaded.model).takes:
         raise CheckpointError(f"sampler.cache={cache}: {name} keeps no keys and values; use cache=none, or a native model")
-    if spec.chat_template and not tokenizer.chat_template:
-        raise CheckpointError("model.chat_template=true: the tokenizer has no chat template; set it to false")
-    if spec.add_bos and tokenizer.bos_token_id is None and tokenizer.cls_token_id is None:
-        raise CheckpointError("model.add_bos=true: the tokenizer has no token for the beginning of a text; set it to false")
+    if spec.chat_template:
+        chat("a prompt", tokenizer)
+    if spec.add_bos:
+        first_id(tokenizer)
     if isinstance(spec.strategy().views, ShadowView) and getattr(loaded.model, "shift_logits", False):
         raise CheckpointError(
             f"sampler={spec.sampler.name}: the logits of {name} are shifted, and a shadow block cannot use them; take another"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tta_bench.models.checkpoint import CheckpointError
 from tta_bench.runner.store import UNJUDGED
 from tta_bench.tasks.base import HOLE, Problem, Task
 from tta_bench.types import ConstraintFn
@@ -67,7 +68,7 @@ def encode(
         manner: how it is put; None puts it as it is.
 
     Raises:
-        ValueError: the tokenizer has no chat template, or no token for the beginning.
+        CheckpointError: the tokenizer has no chat template, or no token for the beginning.
     """
     manner = manner or Manner()
     text = chat(problem.prompt, tokenizer) if manner.chat_template and not problem.infill else problem.prompt
@@ -87,7 +88,7 @@ def encode(
 def chat(prompt: str, tokenizer: Any) -> str:
     """A prompt as the only message of a user, and the beginning of the answer to it."""
     if not tokenizer.chat_template:
-        raise ValueError("model.chat_template=true: the tokenizer has no chat template; set it to false")
+        raise CheckpointError("model.chat_template=true: the tokenizer has no chat template; set it to false")
     return str(tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True))
 
 
@@ -96,7 +97,9 @@ def first_id(tokenizer: Any) -> int:
     for found in (tokenizer.bos_token_id, tokenizer.cls_token_id):
         if found is not None:
             return int(found)
-    raise ValueError("model.add_bos=true: the tokenizer has no token for the beginning of a text (bos, cls); set it to false")
+    raise CheckpointError(
+        "model.add_bos=true: the tokenizer has no token for the beginning of a text (bos, cls); set it to false"
+    )
 
 
 def answer_ids(ids: Sequence[int], prompt: EncodedPrompt) -> list[int]:
