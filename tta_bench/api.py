@@ -115,7 +115,7 @@ def generate(
     )
     logs = make_logs(generation, strategy) | {"seed": seed}
     if record_canvases:
-        logs["canvases"] = [info.canvas.tokens[:, start:] for info in generation.steps]
+        logs["canvases"] = [info.canvas.tokens[:, start:].clone() for info in generation.steps]
     return generation.tokens, logs
 
 

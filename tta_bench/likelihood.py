@@ -174,8 +174,7 @@ def hidden_log_probabilities(denoiser: Denoiser, tokens: Tensor, hidden: Tensor,
     place = Place(none, none, none, none, none.bool())
     canvas = Canvas(torch.where(hidden, mask_id, tokens), answer, 0, None, mask_id, place, focus=hidden)
     with torch.no_grad(), evaluating(denoiser.model):
-        log_p = denoiser.logits(canvas)[0].log_softmax(dim=-1)
-    values = log_p.gather(1, tokens.expand_as(hidden)[hidden][:, None])[:, 0].tolist()
+        values = denoiser.look(canvas).log_probability(tokens.expand_as(hidden)[hidden]).tolist()
     ends = hidden.sum(dim=1).cumsum(dim=0).tolist()
     return [values[end - count : end] for end, count in zip(ends, hidden.sum(dim=1).tolist(), strict=True)]
 

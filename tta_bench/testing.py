@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tta_bench.api import Logs, generate
-from tta_bench.sampling.denoiser import ModelOutputError
 from tta_bench.sampling.eos import POLICIES
+from tta_bench.sampling.logits import ModelOutputError
 from tta_bench.sampling.sampler import Sampler
 
 AnySampler: TypeAlias = str | Sampler

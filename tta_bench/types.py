@@ -111,6 +111,8 @@ class Prediction:
         revisable: (B, L) bool, the positions that are looked at again while the block lasts; nothing else may be taken back.
             None where that is all that is editable.
         calls: calls of the model.
+        told: (B, L) bool, the positions that this look tells of; None for all that it was to look at. At the others the loop
+            puts what the last look said, 0 (and the token that stands there as candidate) before the first.
     """
 
     tokens: Tensor
@@ -125,6 +127,7 @@ class Prediction:
     evaluated: Tensor | None = None
     revisable: Tensor | None = None
     calls: int = 1
+    told: Tensor | None = None
 
 
 @dataclass(frozen=True)

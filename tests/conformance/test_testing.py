@@ -72,7 +72,7 @@ class Miscounting:
     k: ClassVar[int] = 1
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
-        denoiser.logits(canvas)
+        denoiser.look(canvas)
         return SingleView().predict(denoiser, canvas, noise, memory)
 
 

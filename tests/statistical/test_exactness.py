@@ -17,10 +17,11 @@ from tests.toy import TableModel
 from tta_bench import catalog
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.distributions import Softmax, blocked, truncated
 from tta_bench.sampling.sampler import sample
 from tta_bench.sampling.schedule import Blocks
 from tta_bench.sampling.selection import take_highest
-from tta_bench.sampling.uncertainty import draw, gumbel, truncated
+from tta_bench.sampling.uncertainty import gumbel
 from tta_bench.types import Generation
 
 N = 20_000
@@ -177,7 +178,9 @@ def test_inversion_has_the_law_of_gumbel_max() -> None:
     logits = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     uniform = torch.from_numpy(np.random.default_rng(0).random((N, 6)))
     by_gumbel = torch.bincount((logits / 0.7 + gumbel(uniform)).argmax(dim=1), minlength=6).numpy()
-    by_inversion = torch.bincount(draw(logits.expand(N, -1), 0.7, uniform[:, 0].contiguous()), minlength=6).numpy()
+    by_inversion = torch.bincount(
+        Softmax.of(blocked(logits.repeat(N, 1))).draws([0.7], uniform[None, :, 0])[0], minlength=6
+    ).numpy()
     expected = N * torch.softmax(logits / 0.7, dim=0).numpy()
     for counts in (by_gumbel, by_inversion):
         assert stats.chisquare(counts, expected).pvalue > 1e-3

@@ -204,8 +204,29 @@ class NativeModel(PreTrainedModel):
         look = Look(rotary, attention_bias(attention_mask, x), cache)
         for layer in parts.layers:
             x = layer(x, look)
-        logits = parts.head(parts.norm(at_positions(x, positions)))
+        logits = project(parts.head, parts.norm(at_positions(x, positions)))
         return MaskedLMOutput(logits=logits if parts.scale == 1 else logits * parts.scale)
+
+
+FEW_ROWS, SLICE = 64, 4096
+"""Where ``project`` multiplies the other way round, and how much of the weight at a time."""
+
+
+def project(head: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``head(x)``: logits of M selected positions (M, width).
+
+    On a CPU a product of few rows with a large weight spends its time on rearranging the weight. With the operands exchanged it
+    does not; its result is the transpose, which is turned around while it is in the cache.
+    """
+    weight = head.weight if type(head) is nn.Linear and head.bias is None else None
+    few = x.dim() == 2 and 1 < len(x) <= FEW_ROWS and x.device.type == "cpu" and x.dtype == torch.float32
+    if weight is None or not few or len(weight) <= SLICE:
+        return head(x)
+    logits = x.new_empty(len(x), len(weight))
+    for begin in range(0, len(weight), SLICE):
+        part = slice(begin, begin + SLICE)
+        logits[:, part] = torch.mm(weight[part], x.T).T
+    return logits
 
 
 def attention_bias(attention_mask: Tensor | None, x: Tensor) -> Tensor | None:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser, positions
+from tta_bench.sampling.logits import Logits
 from tta_bench.types import Canvas, Prediction
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ class CachedDenoiser(Denoiser):
     kept: KeyValues
     groups: Sequence[tuple[Tensor, Tensor | None]]
 
-    def logits(self, canvas: Canvas, repeats: int = 1) -> Tensor:
-        """As ``Denoiser.logits``, in one call of the model for each group."""
+    def look(self, canvas: Canvas, repeats: int = 1) -> Logits:
+        """As ``Denoiser.look``, in one call of the model for each group."""
         if repeats != 1:
             raise ValueError(f"cache: keeps keys and values of one network, not of {repeats} perturbed ones; use cache=none")
         if "cache" not in self.takes:
@@ -131,7 +132,7 @@ class CachedDenoiser(Denoiser):
             logits = first.new_empty(self.passes, len(row), first.shape[-1])
             for rows, part in found:
                 logits[:, rows[row]] = part
-        return self.scored(logits[None], canvas, canvas.looked)
+        return self.told(logits[None], canvas, canvas.looked)
 
     def _group(self, canvas: Canvas, rows: Tensor, where: Tensor | None) -> Tensor:
         """Logits (passes, N, V) of some rows, at the positions looked at."""
@@ -154,10 +155,9 @@ class CachedDenoiser(Denoiser):
 
 @dataclass(frozen=True)
 class Memory:
-    """What ``Cached`` remembers: keys and values (changed in place), the last prediction, and the views' own memory."""
+    """What ``Cached`` remembers: keys and values (changed in place), and the views' own memory."""
 
     kept: KeyValues
-    prediction: Prediction | None
     views: Any
 
 
@@ -183,12 +183,12 @@ class Cached:
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: Memory | None) -> tuple[Prediction, Memory]:
         """As the views', from whole evaluations of rows that enter a block and partial ones of the others."""
-        memory = memory or Memory(KeyValues(denoiser.passes * len(canvas.tokens)), None, None)
+        memory = memory or Memory(KeyValues(denoiser.passes * len(canvas.tokens)), None)
         active = canvas.editable.any(dim=1)
         entering = active & (canvas.place.step == 0)
         staying = active & ~entering
         part = canvas.block if self.kind == "dual" else canvas.block.long().cummax(dim=1).values.bool()
-        looked = canvas.editable & (entering[:, None] | part)
+        looked = canvas.looked & (entering[:, None] | part)
         visible = None if canvas.padding is None else ~canvas.padding
         part = part | denoiser.needed(visible, looked)[0] & staying[:, None]
         groups = [(rows, where) for rows, where in ((entering, None), (staying, part)) if bool(rows.any())]
@@ -199,20 +199,8 @@ class Cached:
             memory.views,
         )
         evaluated = torch.where(entering, canvas.lengths, part.sum(dim=1)) * active * denoiser.passes
-        found = replace(found, revisable=canvas.block, evaluated=evaluated, calls=len(groups))
-        if memory.prediction is not None:
-            found = carried(found, memory.prediction, looked)
-        return found, Memory(memory.kept, found, views)
-
-
-def carried(new: Prediction, old: Prediction, looked: Tensor) -> Prediction:
-    """A prediction (B, L) with the values of an older one where it did not look."""
-    values: dict[str, Any] = {}
-    for name in (f.name for f in fields(new)):
-        mine, before = getattr(new, name), getattr(old, name)
-        if isinstance(mine, Tensor) and mine.shape == looked.shape and name != "revisable":
-            values[name] = torch.where(looked, mine, before)
-    return replace(new, **values)
+        found = replace(found, revisable=canvas.block, evaluated=evaluated, calls=len(groups), told=looked)
+        return found, Memory(memory.kept, views)
 
 
 def cached(views: Views, kind: str) -> Views:

@@ -1,21 +1,18 @@
-"""One evaluation of the model on a canvas: guidance, logit shift, padding, and a mask token that can never be chosen."""
+"""One evaluation of the model on a canvas: the prompt-free pass of guidance, logit shift, padding, needed positions."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tta_bench.sampling.logits import Logits
 from tta_bench.types import Canvas
-
-
-class ModelOutputError(FloatingPointError):
-    """The model returned logits that no distribution can be made of."""
 
 
 def check_cfg_scale(value: float) -> None:
@@ -53,25 +50,26 @@ class Denoiser:
         parameters = inspect.signature(getattr(self.model, "forward", self.model)).parameters
         return frozenset("**" if p.kind is p.VAR_KEYWORD else name for name, p in parameters.items())
 
-    def logits(self, canvas: Canvas, repeats: int = 1) -> Tensor:
+    def look(self, canvas: Canvas, repeats: int = 1) -> Logits:
         """Logits at the positions looked at, in one call of the model. Rows without any are not evaluated.
 
         Args:
-            canvas: rows of which M positions in all are looked at.
+            canvas: rows of which some positions are looked at.
             repeats: how many copies of the batch to evaluate (for views that perturb the network).
 
         Returns:
-            (repeats, M, V), positions in row-major order, minus infinity at the mask token.
-
-        Raises:
-            ModelOutputError: a logit is NaN or plus infinity, or a position has no finite logit.
+            The logits of ``repeats`` views.
         """
         rows = canvas.looked.any(dim=1)
         n_calls = repeats * self.passes
         tokens = self.inputs(canvas)[rows.repeat(self.passes)].repeat(repeats, 1)
         visible = None if canvas.padding is None else ~canvas.padding[rows].repeat(n_calls, 1)
         logits = self.evaluated(tokens, visible, canvas.looked[rows].repeat(n_calls, 1))
-        return self.scored(logits.view(repeats, self.passes, -1, logits.shape[-1]), canvas, canvas.looked)
+        return self.told(logits.view(repeats, self.passes, -1, logits.shape[-1]), canvas, canvas.looked)
+
+    def told(self, raw: Tensor, canvas: Canvas, where: Tensor) -> Logits:
+        """What the model gave (repeats, passes, M, V) at ``where`` (B, L)."""
+        return Logits(raw, where, canvas.step, canvas.mask_id, self.cfg_scale, self.dtype)
 
     def evaluated(self, tokens: Tensor, visible: Tensor | None, wanted: Tensor) -> Tensor:
         """One call of the model.
@@ -124,42 +122,43 @@ class Denoiser:
         logits = logits.to(tokens.device)
         return logits if order is None else logits[order]
 
-    def with_shadow(self, canvas: Canvas) -> tuple[Tensor, Tensor]:
-        """Logits at the editable positions, and of a shadow of the current block, in one call of the model.
+    def with_shadow(self, canvas: Canvas) -> tuple[Canvas, Logits]:
+        """Logits at the positions looked at, and of a shadow of the current block, in one call of the model.
 
         The shadow adds a mask for each position of the block, at the same position id. No real position sees it; it sees all
         real positions but the one it mirrors, and the other shadows. The model must take a boolean ``attention_mask``
         (B, 1, L', L'), True = may attend, and ``position_ids`` (B, L').
 
         Returns:
-            (M, V) at the editable positions, and (N, V) at the positions of the current block, both in row-major order.
+            A wider canvas (B, L + W), in whose last columns stand the tokens that the shadows of a row mirror, in their order;
+            and the logits there and at the positions looked at.
         """
-        rows = canvas.editable.any(dim=1)
-        block = canvas.block[rows]
-        n, length = block.shape
-        visible = torch.ones_like(block) if canvas.padding is None else ~canvas.padding[rows]
-        width = int(block.sum(dim=1).max())
+        rows, block = canvas.looked.any(dim=1), canvas.block
+        width, length = int(block.sum(dim=1).max()), block.shape[1]
         order = block.long().sort(dim=1, descending=True, stable=True)
         mirrored, real = order.indices[:, :width], order.values[:, :width].bool()
-        position_ids = positions(visible)
-        sees = torch.zeros(n, length + width, length + width, dtype=torch.bool, device=block.device)
+        visible = torch.ones_like(block) if canvas.padding is None else ~canvas.padding
+        sees = torch.zeros(len(block), length + width, length + width, dtype=torch.bool, device=block.device)
         sees[:, :, :length] = torch.cat((visible, torch.zeros_like(real)), dim=1)[:, None, :length]
         sees[:, length:, :length].scatter_(2, mirrored[:, :, None], False)
         sees[:, length:, length:] = real[:, None, :] | torch.eye(width, dtype=torch.bool, device=block.device)
+        position_ids = positions(visible)
+        wide = replace(
+            canvas,
+            tokens=torch.cat((canvas.tokens, canvas.tokens.gather(1, mirrored)), dim=1),
+            editable=torch.cat((canvas.editable, real), dim=1),
+            focus=torch.cat((canvas.looked, real), dim=1),
+        )
         tokens = self.inputs(canvas)[rows.repeat(self.passes)]
         shadows = torch.full((len(tokens), width), canvas.mask_id, dtype=tokens.dtype, device=tokens.device)
-        needed = torch.cat((canvas.editable[rows], real), dim=1)
         logits = self.call(
             torch.cat((tokens, shadows), dim=1),
-            needed.repeat(self.passes, 1),
+            wide.looked[rows].repeat(self.passes, 1),
             None,
-            attention_mask=sees[:, None].repeat(self.passes, 1, 1, 1),
-            position_ids=torch.cat((position_ids, position_ids.gather(1, mirrored)), dim=1).repeat(self.passes, 1),
+            attention_mask=sees[rows, None].repeat(self.passes, 1, 1, 1),
+            position_ids=torch.cat((position_ids, position_ids.gather(1, mirrored)), dim=1)[rows].repeat(self.passes, 1),
         )
-        logits = logits.view(1, self.passes, -1, logits.shape[-1])
-        shadow = needed.nonzero()[:, 1] >= length
-        real_logits = self.scored(logits[:, :, ~shadow], canvas, canvas.editable)
-        return real_logits[0], self.scored(logits[:, :, shadow], canvas, canvas.block)[0]
+        return wide, self.told(logits.view(1, self.passes, -1, logits.shape[-1]), wide, wide.looked)
 
     def inputs(self, canvas: Canvas) -> Tensor:
         """(passes x B, L): the canvas, and with guidance the canvas without its prompt."""
@@ -167,31 +166,7 @@ class Denoiser:
             return canvas.tokens
         return torch.cat((canvas.tokens, torch.where(canvas.editable, canvas.tokens, canvas.mask_id)))
 
-    def scored(self, logits: Tensor, canvas: Canvas, where: Tensor) -> Tensor:
-        """(repeats, passes, M, V) to (repeats, M, V): cast, guided, checked, without the mask token."""
-        logits = logits.to(self.dtype or torch.promote_types(logits.dtype, torch.float32))
-        conditional, unconditional = logits[:, 0], logits[:, -1]
-        if self.cfg_scale > 0:
-            conditional = unconditional + (self.cfg_scale + 1) * (conditional - unconditional)
-        banned = torch.arange(conditional.shape[-1], device=conditional.device) == canvas.mask_id
-        conditional = conditional.masked_fill(banned, -torch.inf)
-        _check(conditional, canvas.step, where)
-        return conditional
-
 
 def positions(visible: Tensor) -> Tensor:
     """Position ids (B, L) that count the visible positions (B, L) from 0; 0 at padding."""
     return (visible.long().cumsum(dim=1) - 1).clamp(min=0)
-
-
-def _check(logits: Tensor, step: int, where: Tensor) -> None:
-    """Refuse logits (repeats, M, V) with NaN, plus infinity, or nothing finite, naming where (B, L) they are."""
-    top = logits.amax(dim=-1)
-    if bool(torch.isfinite(top).all()):
-        return
-    place = int((~torch.isfinite(top)).nonzero()[0, 1])
-    row, position = (int(i) for i in where.nonzero()[place])
-    raise ModelOutputError(
-        f"step {step}: the model's logits at row {row}, position {position} have the maximum {float(top[:, place].max())} "
-        "over the tokens that may be written; it must be finite. Nothing of this batch was kept."
-    )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.uncertainty import kullback_leibler, probabilities
-from tta_bench.sampling.views import check_temperature, drawn, single
+from tta_bench.sampling.distributions import Softmax
+from tta_bench.sampling.views import Draws, check_temperature, single
 from tta_bench.types import Canvas, Prediction
 
 
@@ -20,14 +20,26 @@ class DriftMemory:
     """What ``DriftView`` remembers.
 
     Attributes:
-        where: (B, L) bool, the N positions that ``log_p`` tells of.
-        log_p: their log distributions in the step before (N, V).
+        looked: (B, L) bool, the M positions that ``log_p`` tells of.
+        log_p: their log distributions in the step before (M, n, BLOCK), as ``Softmax`` cuts them into blocks; the next step
+            overwrites them.
+        where: (B, L) bool, of which of these a divergence was asked for.
         divergences: (n, B, L) of the last steps, newest last, infinite where there was nothing to compare with.
     """
 
-    where: Tensor
+    looked: Tensor
     log_p: Tensor
+    where: Tensor
     divergences: Tensor
+
+    def now(self, looked: Tensor) -> Tensor:
+        """``log_p`` at the positions ``looked`` (B, L) at now; anything where it is not known."""
+        if torch.equal(looked, self.looked):
+            return self.log_p
+        common = looked & self.looked
+        log_p = self.log_p.new_empty(int(looked.sum()), *self.log_p.shape[1:])
+        log_p[common[looked]] = self.log_p[common[self.looked]]
+        return log_p
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,21 @@ class DriftView:
         self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: DriftMemory | None
     ) -> tuple[Prediction, DriftMemory]:
         """As ``SingleView``, with ``drift``."""
-        logits = denoiser.logits(canvas)[0]
-        p = probabilities(logits)
-        where = canvas.masked & canvas.looked if self.across_blocks else canvas.masked & canvas.block
-        log_p = torch.log_softmax(logits[where[canvas.looked]], dim=-1)
-        divergences = torch.full((self.n, *canvas.tokens.shape), torch.inf, dtype=p.dtype, device=p.device)
-        if memory is not None:
-            known = where & memory.where
-            moved = kullback_leibler(log_p[known[where]], memory.log_p[known[memory.where]])
-            divergences = torch.cat((memory.divergences[1:], divergences[:1].masked_scatter(known[None], moved)))
+        logits = denoiser.look(canvas)
+        log_p = memory.now(canvas.looked) if memory else logits.room(int(canvas.looked.sum()))
+
+        def moved(view: Softmax, part: slice) -> Tensor:
+            divergence = view.divergence(log_p[part])
+            view.log_probabilities(out=log_p[part])
+            return divergence
+
+        draws = Draws.at(canvas, noise, self.temperature, canvas.masked)
+        found = single(logits, canvas, draws, denoiser.passes, more={"drift": moved})
+        where = canvas.masked & (canvas.looked if self.across_blocks else canvas.block)
+        known = where & memory.where if memory else torch.zeros_like(where)
+        last = torch.where(known, cast(Tensor, found.drift), torch.inf)[None]
+        earlier = memory.divergences[1:] if memory else torch.full_like(last, torch.inf).expand(self.n - 1, -1, -1)
+        divergences = torch.cat((earlier, last))
         too_early = (canvas.place.step < self.n - 1)[:, None]
         drift = divergences.amax(dim=0).masked_fill(too_early, torch.inf)
-        tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
-        prediction = replace(single(canvas, tokens, p, denoiser.passes), drift=drift)
-        return prediction, DriftMemory(where, log_p, divergences)
+        return replace(found, drift=drift), DriftMemory(canvas.looked, log_p, where, divergences)

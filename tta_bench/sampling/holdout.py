@@ -34,8 +34,6 @@ def holdout_probability(denoiser: Denoiser, canvas: Canvas, folds: int) -> Tenso
         hidden = committed & (rank % folds == fold)
         if not bool(hidden.any()):
             continue
-        blind = replace(canvas, tokens=canvas.tokens.masked_fill(hidden, canvas.mask_id))
-        p = denoiser.logits(blind)[0].softmax(dim=-1)
-        wanted = hidden[canvas.editable]
-        found[hidden] = p[wanted].gather(1, canvas.tokens[hidden][:, None])[:, 0].float()
+        blind = replace(canvas, tokens=canvas.tokens.masked_fill(hidden, canvas.mask_id), focus=hidden)
+        found[hidden] = denoiser.look(blind).probability(canvas.tokens[hidden]).float()
     return found

@@ -26,6 +26,7 @@ class KeepBest:
 
     stored: bool
     uses_constraint: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
 
     def commits(self, turn: Turn, noise: Noise) -> Tensor:
         """(B, L) bool: candidates that are kept."""

@@ -20,6 +20,9 @@ class Remask(Protocol):
 
     Attributes:
         uses_constraint: whether violations can change what it takes back.
+
+    A rule that does not go by what the step predicts of tokens before the current block may say ``looks_back = False``: then
+    these are not looked at again.
     """
 
     @property

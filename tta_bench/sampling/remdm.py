@@ -52,6 +52,7 @@ class Posterior:
 
     remasking: Remasking
     uses_constraint: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
 
     def commits(self, turn: Turn, noise: Noise) -> Tensor:
         """(B, L) bool."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +19,7 @@ from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.freeze import FreezeMemory, FreezeWindow
 from tta_bench.sampling.remask import Doubts, Remask
 from tta_bench.sampling.schedule import Blocks, Layout, Schedule, Uniform
-from tta_bench.sampling.vote import Vote
+from tta_bench.sampling.vote import Temporal, Vote
 from tta_bench.types import AnswerFn, Canvas, ConstraintFn, Generation, Observe, Place, Prediction, StepInfo, Turn
 
 ENGINE_VERSION = 1
@@ -50,6 +50,8 @@ class Sampler:
         remask: which committed tokens are taken back; None takes none.
         freeze: what may not be taken back for a while; None freezes nothing.
         vote: chooses among several answers to the same prompt; None takes the decoded canvas.
+        looks_ahead: look at what is masked behind the current block as well. It cannot be committed yet, so most samplers have
+            no use for its candidates, and its logits are not computed.
     """
 
     views: Views
@@ -58,6 +60,7 @@ class Sampler:
     remask: Remask | None = None
     freeze: FreezeWindow | None = None
     vote: Vote | None = None
+    looks_ahead: bool = False
 
     def __post_init__(self) -> None:
         needed = {
@@ -73,6 +76,15 @@ class Sampler:
                 raise TypeError(
                     f"{part}={value!r}: must have {' and '.join(missing)} (see the protocols in tta_bench.sampling)"
                 )
+        if isinstance(self.vote, Temporal) and not self.looks_ahead:
+            raise ValueError(
+                "looks_ahead=False: a vote among the answers that the steps predict needs all of each; set it to True"
+            )
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it goes by what is predicted of tokens that were committed before the current block."""
+        return self.remask is not None and bool(getattr(self.remask, "looks_back", True))
 
     @property
     def uses_constraint(self) -> bool:
@@ -127,35 +139,27 @@ def sample(
         padding, noise = None if padding is None else padding.repeat_interleave(n, dim=0), noise.repeated(n)
     layout = blocks.layout(editable.sum(dim=1).tolist(), sampler.schedule).to(tokens.device)
     state = State.start(tokens, editable, padding, layout, sampler, mask_id)
-    with torch.no_grad(), evaluating(denoiser.model):
-        eos = EosPolicy() if eos is None else eos
-        final, steps = decode(state, sampler, layout, denoiser, noise, constraint_fn, eos, observe)
-    chosen = sampler.vote.choose(final, steps, answer_fn) if sampler.vote else final
+    step = Step(sampler, layout, denoiser, noise, constraint_fn, EosPolicy() if eos is None else eos)
+    with torch.inference_mode(), evaluating(denoiser.model):
+        final, steps = decode(state, step, observe)
+    # Outside inference mode, so that the caller may write to it.
+    chosen = sampler.vote.choose(final, steps, answer_fn) if sampler.vote else final.clone()
     row_steps, passes, evaluated = cost(steps, len(chosen), n)
     calls = sum(info.prediction.calls for info in steps)
     return Generation(chosen, row_steps, passes, evaluated, calls, steps, time.perf_counter() - began)
 
 
-def decode(
-    state: State,
-    sampler: Sampler,
-    layout: Layout,
-    denoiser: Denoiser,
-    noise: Noise,
-    constraint_fn: ConstraintFn | None,
-    eos: EosPolicy,
-    observe: Observe | None,
-) -> tuple[Tensor, list[StepInfo]]:
+def decode(state: State, step: Step, observe: Observe | None) -> tuple[Tensor, list[StepInfo]]:
     """Step until every row is finished: the tokens (B, L), and what was observed."""
     steps: list[StepInfo] = []
     idle = 0
     while bool(state.canvas.editable.any()):
-        state, info = advance(state, sampler, layout, denoiser, noise, constraint_fn, eos)
+        state, info = step.advance(state)
         steps.append(info)
         if observe:
             observe(info)
         idle = 0 if bool((info.committed | info.remasked).any()) else idle + 1
-        if not sampler.schedule.uses_steps and (idle > IDLE_STEPS or len(steps) > LOOKS * info.tokens.shape[1]):
+        if not step.sampler.schedule.uses_steps and (idle > IDLE_STEPS or len(steps) > LOOKS * info.tokens.shape[1]):
             raise RuntimeError(
                 f"the sampler is not done after {len(steps)} steps, the last {idle} of which neither committed nor took back "
                 "anything: a sampler that does not count its steps must fill every block by its own rules"
@@ -185,6 +189,7 @@ class State:
         times_remasked: (B, L) integers, how often each position was taken back.
         stored: (B, L) confidence of the tokens on the canvas when they were committed; 0 where there are none.
         previous_commits: (B,) integers, commits of the step before.
+        prediction: of the step before, what it committed supported by the confidence it had; None before the first.
         views: memory of the views.
         freeze: memory of the freeze window; None without one.
     """
@@ -194,6 +199,7 @@ class State:
     times_remasked: Tensor
     stored: Tensor
     previous_commits: Tensor
+    prediction: Prediction | None
     views: Any
     freeze: FreezeMemory | None
 
@@ -211,6 +217,7 @@ class State:
             times_remasked=torch.zeros_like(tokens),
             stored=torch.zeros(tokens.shape, device=tokens.device),
             previous_commits=none,
+            prediction=None,
             views=None,
             freeze=sampler.freeze.init(tokens) if sampler.freeze else None,
         )
@@ -223,57 +230,89 @@ def placed(block: Tensor, step: Tensor, layout: Layout, n_editable: Tensor) -> P
     return Place(start, torch.minimum(start + layout.length, n_editable), step, layout.share, last)
 
 
-def advance(
-    state: State,
-    sampler: Sampler,
-    layout: Layout,
-    denoiser: Denoiser,
-    noise: Noise,
-    constraint_fn: ConstraintFn | None,
-    eos: EosPolicy,
-) -> tuple[State, StepInfo]:
-    """One denoising step: look, commit what is due, take back what is doubtful, move on."""
-    canvas, freeze, memory = state.canvas, sampler.freeze, state.freeze
-    frozen = torch.zeros_like(canvas.editable)
-    if freeze and memory:
-        memory = freeze.begin(memory, canvas.step)
-        frozen = (memory.until > canvas.step) & canvas.editable
-    prediction, views = sampler.views.predict(denoiser, canvas, noise, state.views)
-    filled_in = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
-    violation = evaluate_constraint(constraint_fn, filled_in, sampler.vote.samples if sampler.vote else 1)
-    due = sampler.schedule.due(canvas)
-    revisable = canvas.editable if prediction.revisable is None else prediction.revisable
-    turn = Turn(
-        canvas=canvas,
-        prediction=prediction,
-        violation=violation,
-        eligible=eos.hold_back(canvas.masked & canvas.reachable, prediction.tokens, due),
-        due=due,
-        remaskable=canvas.committed & ~frozen & ~canvas.place.last[:, None] & revisable,
-        times_remasked=state.times_remasked,
-        stored=state.stored,
-        previous_commits=state.previous_commits,
-    )
-    commits = sampler.commit.commits(turn, noise)
-    check_choice(sampler.commit, "commit", commits, turn.eligible, canvas.step)
-    remasks = sampler.remask.remasks(turn, commits, noise) if sampler.remask else torch.zeros_like(commits)
-    doubt = sampler.remask.doubt(turn, noise) if isinstance(sampler.remask, Doubts) else None
-    check_choice(sampler.remask, "take back", remasks, turn.remaskable, canvas.step)
-    tokens = torch.where(commits, prediction.tokens, canvas.tokens).masked_fill(remasks, canvas.mask_id)
-    if freeze and memory:
-        memory = freeze.end(memory, tokens != canvas.tokens)
-    stored = torch.where(commits, prediction.confidence, state.stored)
-    info = StepInfo(canvas, prediction, violation, commits, remasks, frozen, tokens, stored, doubt)
-    after = State(
-        canvas=canvas,
-        block=state.block,
-        times_remasked=state.times_remasked + remasks,
-        stored=stored.masked_fill(remasks, 0),
-        previous_commits=commits.sum(dim=1),
-        views=views,
-        freeze=memory,
-    )
-    return moved_on(after, info, sampler.schedule, layout, eos), info
+@dataclass(frozen=True)
+class Step:
+    """One denoising step: look, commit what is due, take back what is doubtful, move on. Attributes: see ``sample``."""
+
+    sampler: Sampler
+    layout: Layout
+    denoiser: Denoiser
+    noise: Noise
+    constraint_fn: ConstraintFn | None
+    eos: EosPolicy
+
+    def advance(self, state: State) -> tuple[State, StepInfo]:
+        """The state after a step, and what the step did."""
+        sampler, noise = self.sampler, self.noise
+        canvas, freeze, memory = self.focused(state.canvas), sampler.freeze, state.freeze
+        frozen = torch.zeros_like(canvas.editable)
+        if freeze and memory:
+            memory = freeze.begin(memory, canvas.step)
+            frozen = (memory.until > canvas.step) & canvas.editable
+        prediction, views = sampler.views.predict(self.denoiser, canvas, noise, state.views)
+        prediction = carried(prediction, state.prediction, canvas.looked)
+        filled_in = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
+        violation = evaluate_constraint(self.constraint_fn, filled_in, sampler.vote.samples if sampler.vote else 1)
+        due = sampler.schedule.due(canvas)
+        revisable = canvas.editable if prediction.revisable is None else prediction.revisable
+        turn = Turn(
+            canvas=canvas,
+            prediction=prediction,
+            violation=violation,
+            eligible=self.eos.hold_back(canvas.masked & canvas.reachable, prediction.tokens, due),
+            due=due,
+            remaskable=canvas.committed & ~frozen & ~canvas.place.last[:, None] & revisable,
+            times_remasked=state.times_remasked,
+            stored=state.stored,
+            previous_commits=state.previous_commits,
+        )
+        commits = sampler.commit.commits(turn, noise)
+        check_choice(sampler.commit, "commit", commits, turn.eligible, canvas.step)
+        remasks = sampler.remask.remasks(turn, commits, noise) if sampler.remask else torch.zeros_like(commits)
+        doubt = sampler.remask.doubt(turn, noise) if isinstance(sampler.remask, Doubts) else None
+        check_choice(sampler.remask, "take back", remasks, turn.remaskable, canvas.step)
+        tokens = torch.where(commits, prediction.tokens, canvas.tokens).masked_fill(remasks, canvas.mask_id)
+        if freeze and memory:
+            memory = freeze.end(memory, tokens != canvas.tokens)
+        stored = torch.where(commits, prediction.confidence, state.stored)
+        info = StepInfo(canvas, prediction, violation, commits, remasks, frozen, tokens, stored, doubt)
+        after = State(
+            canvas=state.canvas,
+            block=state.block,
+            times_remasked=state.times_remasked + remasks,
+            stored=stored.masked_fill(remasks, 0),
+            previous_commits=commits.sum(dim=1),
+            prediction=replace(prediction, support=torch.where(commits, prediction.confidence, prediction.support)),
+            views=views,
+            freeze=memory,
+        )
+        return moved_on(after, info, sampler.schedule, self.layout, self.eos), info
+
+    def focused(self, canvas: Canvas) -> Canvas:
+        """The canvas with a focus on what the step needs to know; logits are computed nowhere else.
+
+        That is the current block; of what lies before it, what is masked again, and all that is committed where the remask rule
+        looks back; and what is masked behind it, where the sampler looks ahead or a constraint is to see the canvas filled in.
+        """
+        focus = canvas.block | (canvas.masked & canvas.reachable)
+        if self.sampler.looks_back:
+            focus = focus | canvas.committed
+        if self.sampler.looks_ahead or self.constraint_fn is not None:
+            focus = focus | canvas.masked
+        return replace(canvas, focus=focus)
+
+
+def carried(new: Prediction, old: Prediction | None, looked: Tensor) -> Prediction:
+    """A prediction (B, L) with the values of an older one where it tells nothing: elsewhere than ``looked`` (B, L), or more."""
+    if old is None:
+        return new
+    told = looked if new.told is None else new.told
+    values: dict[str, Any] = {}
+    for name in (f.name for f in fields(new)):
+        mine, before = getattr(new, name), getattr(old, name)
+        if isinstance(mine, Tensor) and mine.shape == told.shape and name not in ("revisable", "told"):
+            values[name] = torch.where(told, mine, before)
+    return replace(new, **values)
 
 
 def check_choice(rule: object, verb: str, chosen: Tensor, allowed: Tensor, step: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.uncertainty import probabilities
-from tta_bench.sampling.views import check_temperature, drawn, probability_of, single
+from tta_bench.sampling.views import Draws, check_temperature, single
 from tta_bench.types import Canvas, Prediction
 
 
@@ -33,9 +34,13 @@ class ShadowView:
                 "shift_logits=True: a shadow stands at the position it mirrors, and a model whose logits are shifted predicts "
                 "the token after it; use a sampler without a shadow block"
             )
-        logits, shadow = denoiser.with_shadow(canvas)
-        tokens = drawn(canvas, logits, self.temperature, noise, canvas.masked)
-        prediction = single(canvas, tokens, probabilities(logits), denoiser.passes)
-        judged = probability_of(canvas.tokens[canvas.block], probabilities(shadow), canvas.mask_id)
+        wide, logits = denoiser.with_shadow(canvas)
+        both = single(logits, wide, Draws.at(wide, noise, self.temperature, wide.masked), denoiser.passes)
+        length = canvas.tokens.shape[1]
+        judged = both.support[:, length:][wide.looked[:, length:]]
+        of_real: dict[str, Any] = {
+            f.name: value[:, :length] for f in fields(both) if isinstance(value := getattr(both, f.name), Tensor)
+        }
+        of_real["support"] = of_real["support"].masked_scatter(canvas.block, judged)
         evaluated = denoiser.passes * (canvas.lengths + canvas.block.sum(dim=1))
-        return replace(prediction, support=prediction.support.masked_scatter(canvas.block, judged), evaluated=evaluated), None
+        return replace(both, **of_real, evaluated=evaluated), None

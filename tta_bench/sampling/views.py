@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.distributions import Mixture, Softmax, truncated
 from tta_bench.sampling.dropout import injected_dropout
-from tta_bench.sampling.uncertainty import (
-    disagreement,
-    draw,
-    entropy,
-    margin,
-    mutual_information,
-    probabilities,
-    truncated,
-)
+from tta_bench.sampling.logits import Logits
+from tta_bench.sampling.uncertainty import disagreement, mutual_information
 from tta_bench.types import Canvas, Prediction
+
+Measure: TypeAlias = Callable[[Softmax, slice], Tensor]
+"""What is to be told besides: from the distributions (m, V) at a part of the positions looked at, a number (m,) for each."""
+
+MARGIN: Mapping[str, Measure] = {"margin": lambda view, _: view.margin}
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,8 @@ class SingleView:
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Candidates with their untempered probability as confidence."""
-        logits = denoiser.logits(canvas)[0]
-        p = probabilities(logits)
-        tokens = drawn(canvas, logits, self.temperature, noise, canvas.block if self.redraw else canvas.masked)
-        return single(canvas, tokens, p, denoiser.passes, self.margin), None
+        draws = Draws.at(canvas, noise, self.temperature, canvas.block if self.redraw else canvas.masked)
+        return single(denoiser.look(canvas), canvas, draws, denoiser.passes, more=MARGIN if self.margin else {}), None
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,13 @@ class TruncatedView:
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Candidates with their probability in the tempered, truncated distribution as confidence."""
-        logits = truncated(denoiser.logits(canvas)[0], self.temperature, self.top_p, self.top_k, self.inclusive)
-        tokens = drawn(canvas, logits, 1.0 if self.temperature > 0 else 0.0, noise, canvas.masked)
-        return single(canvas, tokens, probabilities(logits), denoiser.passes, self.margin), None
+        draws = Draws.at(canvas, noise, 1.0 if self.temperature > 0 else 0.0, canvas.masked)
+
+        def cut(logits: Tensor) -> Tensor:
+            return truncated(logits, self.temperature, self.top_p, self.top_k, self.inclusive)
+
+        more = MARGIN if self.margin else {}
+        return single(denoiser.look(canvas), canvas, draws, denoiser.passes, more=more, change=cut), None
 
 
 @dataclass(frozen=True)
@@ -118,27 +120,41 @@ class TTAViews:
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Merge the K views of one canvas."""
-        views = self._logits(denoiser, canvas, noise)
-        p = probabilities(views)
-        mean = p.mean(dim=0)
+        logits = self._look(denoiser, canvas, noise)
         judged = canvas.reachable[canvas.looked]
-        uniform = uniform_at(canvas, noise, self.k)[:, judged]
-        draws = [draw(views[i % len(views)][judged], t, uniform[i]) for i, t in enumerate(self.temperatures)]
-        spread_of_draws = torch.zeros_like(mean[:, 0]).masked_scatter(judged, disagreement(torch.stack(draws)).to(mean.dtype))
-        passes = denoiser.passes * len(views)
-        return merged(canvas, mean.argmax(dim=-1), mean, spread_of_draws, mutual_information(p), passes), None
+        uniform = uniform_at(canvas, noise, self.k)
+        standing = canvas.tokens[canvas.looked]
 
-    def _logits(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Tensor:
-        """(1, M, V) where one evaluation serves all views, (K, M, V) with dropout."""
+        def look(views: Softmax, part: slice) -> tuple[Tensor, ...]:
+            each = [views[i] for i in range(logits.views)]
+            mean = each[0] if logits.views == 1 else Mixture.of(views)
+            tokens, entropy, here = mean.best, mean.entropy, judged[part]
+            looked = [view.only(here) for view in each]
+            numbers = uniform[:, part][:, here]
+            if logits.views == 1:
+                draws = looked[0].draws(self.temperatures, numbers)
+            else:
+                views_drawn = zip(looked, self.temperatures, numbers, strict=True)
+                draws = torch.cat([view.draws([t], number[None]) for view, t, number in views_drawn])
+            apart = torch.zeros_like(entropy).masked_scatter(here, disagreement(draws).to(entropy.dtype))
+            information = mutual_information(entropy, torch.stack([view.entropy for view in each]))
+            return tokens, mean.probability(tokens), entropy, mean.probability(standing[part]), apart, information
+
+        names = (*ALWAYS, "disagreement", "mutual_information")
+        found = dict(zip(names, logits.read(look), strict=True))
+        return prediction(canvas, denoiser.passes * logits.views, found), None
+
+    def _look(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Logits:
+        """Of one view where one evaluation serves them all, of K with dropout."""
         if self.dropout is None:
-            return denoiser.logits(canvas)
+            return denoiser.look(canvas)
         rows = canvas.editable.any(dim=1).nonzero()[:, 0].tolist()
         views = [[seeds[row] for row in rows] * denoiser.passes for seeds in noise.seeds(canvas.step, "dropout", self.k)]
         pads = [0] * len(canvas.tokens) if canvas.padding is None else canvas.padding.sum(dim=1).tolist()
         seeds = [seed for view in views for seed in view]
         plain = replace(denoiser, model=getattr(denoiser.model, "uncompiled", denoiser.model))
         with injected_dropout(plain.model, self.dropout, seeds, [pads[row] for row in rows] * plain.passes * self.k):
-            return plain.logits(canvas, repeats=self.k)
+            return plain.look(canvas, repeats=self.k)
 
 
 def check_temperature(name: str, value: float) -> None:
@@ -158,50 +174,79 @@ def uniform_at(canvas: Canvas, noise: Noise, k: int) -> Tensor:
     return numbers.to(rank.device)[row, rank].T.contiguous()
 
 
-def drawn(canvas: Canvas, logits: Tensor, temperature: float, noise: Noise, where: Tensor) -> Tensor:
-    """(M,) candidates at the positions looked at: draws at ``where`` (B, L) as far as it is reachable, else the argmax.
+@dataclass(frozen=True)
+class Draws:
+    """Which candidates of one view are drawn, at the M positions looked at.
+
+    Attributes:
+        temperature: of the draws; at 0 none is drawn.
+        wanted: (M,) bool.
+        uniform: (M,) random numbers; empty at temperature 0.
+    """
+
+    temperature: float
+    wanted: Tensor
+    uniform: Tensor
+
+    @staticmethod
+    def at(canvas: Canvas, noise: Noise, temperature: float, where: Tensor) -> Draws:
+        """Draws at ``where`` (B, L) as far as it is reachable: where a candidate may be used now."""
+        wanted = (where & canvas.reachable)[canvas.looked]
+        drawn = uniform_at(canvas, noise, 1)[0] if temperature > 0 else torch.empty(0, dtype=torch.float64)
+        return Draws(temperature, wanted, drawn)
+
+    def tokens(self, view: Softmax, part: slice) -> Tensor:
+        """(m,) candidates at some of the positions, of which ``view`` tells: drawn where wanted, else the most probable."""
+        wanted = self.wanted[part]
+        if self.temperature == 0 or not bool(wanted.any()):
+            return view.best
+        return view.best.masked_scatter(
+            wanted, view.only(wanted).draws([self.temperature], self.uniform[part][wanted][None])[0]
+        )
+
+
+def single(
+    logits: Logits,
+    canvas: Canvas,
+    draws: Draws,
+    forward_passes: int,
+    *,
+    more: Mapping[str, Measure] | None = None,
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> Prediction:
+    """The prediction of one view.
 
     Args:
-        canvas: of which M positions are looked at.
-        logits: (M, V) at them.
-        temperature: of the draws; at 0 all are the argmax.
-        noise: random numbers by row.
-        where: positions whose candidate may be used now. Nothing else is drawn, or held in float64.
+        logits: what it says at the positions looked at.
+        canvas: that it looked at.
+        draws: which candidates are drawn.
+        forward_passes: it took.
+        more: further fields of the prediction, and how they are found.
+        change: see ``Logits.read``.
     """
-    tokens = logits.argmax(dim=-1)
-    if temperature == 0:
-        return tokens
-    wanted = (where & canvas.reachable)[canvas.looked]
-    uniform = uniform_at(canvas, noise, 1)[0]
-    return tokens.masked_scatter(wanted, draw(logits[wanted], temperature, uniform[wanted]))
+    standing, more = canvas.tokens[canvas.looked], more or {}
+
+    def look(views: Softmax, part: slice) -> tuple[Tensor, ...]:
+        view = views[0]
+        tokens = draws.tokens(view, part)
+        told = tokens, view.probability(tokens), view.entropy, view.probability(standing[part])
+        return *told, *(measure(view, part) for measure in more.values())
+
+    found = logits.read(look, change)
+    return prediction(canvas, forward_passes, dict(zip((*ALWAYS, *more), found, strict=True)))
 
 
-def single(canvas: Canvas, tokens: Tensor, p: Tensor, forward_passes: int, with_margin: bool = False) -> Prediction:
-    """The prediction of one view: candidates (M,) and distributions ``p`` (M, V) at the positions looked at."""
-    zeros = torch.zeros_like(p[:, 0])
-    prediction = merged(canvas, tokens, p, zeros, zeros, forward_passes)
-    return replace(prediction, margin=spread(canvas, margin(p))) if with_margin else prediction
+ALWAYS = ("tokens", "confidence", "entropy", "support")
+"""Fields of a prediction that every view tells."""
 
 
-def merged(
-    canvas: Canvas, tokens: Tensor, p: Tensor, disagreement: Tensor, information: Tensor, forward_passes: int
-) -> Prediction:
-    """A prediction on (B, L) from values at the M positions looked at; ``p`` (M, V) is the mean distribution there."""
-    return Prediction(
-        tokens=canvas.tokens.masked_scatter(canvas.looked, tokens),
-        confidence=spread(canvas, p.gather(1, tokens[:, None])[:, 0]),
-        entropy=spread(canvas, entropy(p)),
-        disagreement=spread(canvas, disagreement),
-        mutual_information=spread(canvas, information),
-        support=spread(canvas, probability_of(canvas.tokens[canvas.looked], p, canvas.mask_id)),
-        forward_passes=forward_passes,
-    )
-
-
-def probability_of(tokens: Tensor, p: Tensor, mask_id: int) -> Tensor:
-    """(M,) probability in ``p`` (M, V) of ``tokens`` (M,); 0 for the mask, whose id need not lie within the vocabulary."""
-    masked = tokens == mask_id
-    return p.gather(1, tokens.masked_fill(masked, 0)[:, None])[:, 0].masked_fill(masked, 0)
+def prediction(canvas: Canvas, forward_passes: int, found: Mapping[str, Tensor]) -> Prediction:
+    """A prediction on (B, L) from its fields (M,) at the positions looked at, those in ``ALWAYS`` and others."""
+    told: dict[str, Any] = {name: spread(canvas, values) for name, values in found.items()}
+    nothing = torch.zeros_like(told["entropy"])
+    told["tokens"] = canvas.tokens.masked_scatter(canvas.looked, found["tokens"])
+    told["support"] = told["support"].masked_fill(canvas.masked, 0)
+    return Prediction(**({"disagreement": nothing, "mutual_information": nothing} | told), forward_passes=forward_passes)
 
 
 def spread(canvas: Canvas, values: Tensor) -> Tensor:

@@ -95,4 +95,5 @@ def klass(
         views=cached(DriftView(temperature, n=history_length, across_blocks=reference_quirks), cache),
         commit=StableAndConfident(conf_threshold, kl_threshold),
         schedule=Share(),
+        looks_ahead=reference_quirks,
     )

@@ -58,6 +58,7 @@ class Exchange:
     number: int
     schedule: DraftLoopFinish
     uses_constraint: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.number < 0:

@@ -31,6 +31,7 @@ class Disbelieved:
     share: float
     times: int
     uses_constraint: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_prob <= 1:

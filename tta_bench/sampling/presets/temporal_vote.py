@@ -25,4 +25,4 @@ def temporal_vote(*, growth: float = 5.0, temperature: float = 0.0) -> Sampler:
         Wang et al., "Time Is a Feature: Exploiting Temporal Dynamics in Diffusion Language Models", arXiv:2508.09138
         (temporal self-consistency voting, exponential weights).
     """
-    return Sampler(views=SingleView(temperature), commit=Scheduled(MostConfident()), vote=Temporal(growth))
+    return Sampler(views=SingleView(temperature), commit=Scheduled(MostConfident()), vote=Temporal(growth), looks_ahead=True)

@@ -43,6 +43,7 @@ class NarrowOut:
 
     threshold: float
     uses_constraint: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
