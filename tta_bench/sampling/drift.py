@@ -34,10 +34,11 @@ class DriftMemory:
 
     def now(self, looked: Tensor) -> Tensor:
         """``log_p`` at the positions ``looked`` (B, L) at now; anything where it is not known."""
-        if torch.equal(looked, self.looked):
-            return self.log_p
         common = looked & self.looked
-        log_p = self.log_p.new_empty(int(looked.sum()), *self.log_p.shape[1:])
+        n, known = int(looked.sum()), int(common.sum())
+        if n == len(self.log_p) and known in (0, n):  # the same positions, or as many others: no new memory
+            return self.log_p
+        log_p = self.log_p.new_empty(n, *self.log_p.shape[1:])
         log_p[common[looked]] = self.log_p[common[self.looked]]
         return log_p
 
