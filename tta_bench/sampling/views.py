@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -120,7 +120,7 @@ class TTAViews:
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Merge the K views of one canvas."""
-        logits = self._look(denoiser, canvas, noise)
+        logits = self.look(denoiser, canvas, noise)
         judged = canvas.reachable[canvas.looked]
         uniform = uniform_at(canvas, noise, self.k)
         standing = canvas.tokens[canvas.looked]
@@ -144,17 +144,21 @@ class TTAViews:
         found = dict(zip(names, logits.read(look), strict=True))
         return prediction(canvas, denoiser.passes * logits.views, found), None
 
-    def _look(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Logits:
+    def look(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Logits:
         """Of one view where one evaluation serves them all, of K with dropout."""
         if self.dropout is None:
             return denoiser.look(canvas)
-        rows = canvas.editable.any(dim=1).nonzero()[:, 0].tolist()
-        views = [[seeds[row] for row in rows] * denoiser.passes for seeds in noise.seeds(canvas.step, "dropout", self.k)]
-        pads = [0] * len(canvas.tokens) if canvas.padding is None else canvas.padding.sum(dim=1).tolist()
-        seeds = [seed for view in views for seed in view]
-        plain = replace(denoiser, model=getattr(denoiser.model, "uncompiled", denoiser.model))
-        with injected_dropout(plain.model, self.dropout, seeds, [pads[row] for row in rows] * plain.passes * self.k):
-            return plain.look(canvas, repeats=self.k)
+        return perturbed(denoiser, canvas, self.dropout, noise.seeds(canvas.step, "dropout", self.k))
+
+
+def perturbed(denoiser: Denoiser, canvas: Canvas, dropout: float, seeds: Sequence[Sequence[int]]) -> Logits:
+    """Looks of networks with dropout, one for each item of ``seeds``, which has a seed for each of the B rows; in one batch."""
+    rows = canvas.looked.any(dim=1).nonzero()[:, 0].tolist()
+    of_batch = [view[row] for view in seeds for _ in range(denoiser.passes) for row in rows]
+    pads = [0] * len(canvas.tokens) if canvas.padding is None else canvas.padding.sum(dim=1).tolist()
+    plain = replace(denoiser, model=getattr(denoiser.model, "uncompiled", denoiser.model))
+    with injected_dropout(plain.model, dropout, of_batch, [pads[row] for row in rows] * plain.passes * len(seeds)):
+        return plain.look(canvas, repeats=len(seeds))
 
 
 def check_temperature(name: str, value: float) -> None:
