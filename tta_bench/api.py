@@ -80,7 +80,9 @@ def generate(
         ``forward_passes_per_row``; ``evaluated_positions_per_row`` (token positions that went through the network: length x
         passes, fewer with a cache); ``model_calls``; ``tta_stats`` (a list of total_steps floats for each of
         avg_entropy_per_step, avg_disagreement_per_step, avg_mutual_information_per_step, avg_violation_per_step,
-        remask_ratio_per_step, frozen_ratio_per_step); ``token_logs``; ``seconds``; ``seed``; and ``canvases`` if asked for.
+        remask_ratio_per_step, frozen_ratio_per_step; over the committed tokens, of which those in a block that is done count as
+        they were last looked at, unless the sampler takes back there); ``token_logs``; ``seconds``; ``seed``; and ``canvases``
+        if asked for.
         A row without masks comes back as it is, at no cost. Where a sampler decodes every prompt several times, the rows in
         ``token_logs`` and ``canvases`` are its decodings, those of a prompt next to each other.
 

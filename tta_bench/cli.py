@@ -361,9 +361,11 @@ def explain(message: str, overrides: Sequence[str]) -> str:
 
 
 def read(config: dict[str, Any]) -> Comparison:
-    """The comparison that a configuration describes, checked."""
+    """The comparison that a configuration describes, checked, for a process that uses no more threads than it has cores for."""
     from tta_bench.runner.settings import comparison
+    from tta_bench.runner.threads import limit_threads
 
+    limit_threads()
     return comparison(config)
 
 

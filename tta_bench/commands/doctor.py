@@ -29,6 +29,7 @@ from tta_bench.runner.settings import Comparison, check_folders, without_idle_se
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
 from tta_bench.runner.study import model_source
+from tta_bench.runner.threads import usable_cores
 
 SIZES = (1, 3, 8, 64)
 """Batch sizes whose answers are compared."""
@@ -142,7 +143,7 @@ def environment_of(comparison: Comparison) -> Callable[[], Finding]:
     def check() -> Finding:
         spec = comparison.candidate
         here = describe(comparison.device, spec.dtype, spec.sampler.target, spec.task.target)
-        cores = psutil.cpu_count() or 1
+        cores = usable_cores()
         detail = (
             f"tta_bench {here['code']}, Python {here['python']}, torch {here['packages']['torch']}, "
             f"transformers {here['packages']['transformers']}; {here['device']} ({here['hardware']}), {here['dtype']}, "

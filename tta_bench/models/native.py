@@ -218,9 +218,12 @@ def project(head: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     On a CPU a product of few rows with a large weight spends its time on rearranging the weight. With the operands exchanged it
     does not; its result is the transpose, which is turned around while it is in the cache.
     """
-    weight = head.weight if type(head) is nn.Linear and head.bias is None else None
     few = x.dim() == 2 and 1 < len(x) <= FEW_ROWS and x.device.type == "cpu" and x.dtype == torch.float32
-    if weight is None or not few or len(weight) <= SLICE:
+    # Nothing but a matrix that is there: no bias, no hook, no weight on another device or yet to be fetched.
+    if not (few and type(head) is nn.Linear and head.bias is None and "forward" not in vars(head)):
+        return head(x)
+    weight = head.weight
+    if head._forward_hooks or head._forward_pre_hooks or weight.device != x.device or len(weight) <= SLICE:
         return head(x)
     logits = x.new_empty(len(x), len(weight))
     for begin in range(0, len(weight), SLICE):

@@ -22,8 +22,9 @@ Decode = Callable[[Sequence[Item]], tuple[list[Record], pd.DataFrame]]
 LARGEST_BATCH = 64
 """An automatic batch is no larger, so that a kill loses little."""
 
-COPIES = 8
-"""Float32 copies of the logits that an automatic batch leaves room for (scores, softmax, sorting, float64 draws)."""
+COPIES = 3
+"""Float32 copies of the logits that an automatic batch leaves room for: the model's own, what a sampler remembers of the last
+step (``klass``), and one to spare. Everything else that is done with them is done a few positions at a time."""
 
 
 @dataclass

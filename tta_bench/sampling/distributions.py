@@ -121,6 +121,8 @@ class Softmax:
             Token ids (K, ...).
         """
         warm = [k for k, temperature in enumerate(temperatures) if temperature > 0]
+        if len(warm) == len(temperatures):
+            return self._inverted(temperatures, uniform)
         tokens = self.best.expand(len(temperatures), *self.best.shape).clone()
         if warm:
             tokens[warm] = self._inverted([temperatures[k] for k in warm], uniform[warm])

@@ -17,7 +17,7 @@ from tta_bench.sampling.distributions import BLOCK, Softmax, blocked
 
 ENTRIES = {"cpu": 2**20}
 """Vocabulary entries of a part: as many as fit the cache of a CPU. Elsewhere ``MANY``, which a GPU needs to be busy."""
-MANY = 2**26
+MANY = 2**24
 
 
 class ModelOutputError(FloatingPointError):

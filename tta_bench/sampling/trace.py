@@ -62,7 +62,8 @@ def signals(info: StepInfo) -> dict[str, Tensor]:
 
     entropy and mutual_information (nats), disagreement and violation; support: the probability that the step's views give the
     token; confidence: the probability that it had when it was committed; doubt: the score by which tokens are taken back, NaN
-    where the sampler has none. For a token that the step itself commits, all are from before it stood there.
+    where the sampler has none. For a token that the step itself commits, all are from before it stood there. For a token in a
+    block that is done, they are from the last look at it: a sampler that takes nothing back there does not look again.
     """
     prediction = info.prediction
     return {

@@ -204,9 +204,7 @@ class Draws:
         wanted = self.wanted[part]
         if self.temperature == 0 or not bool(wanted.any()):
             return view.best
-        return view.best.masked_scatter(
-            wanted, view.only(wanted).draws([self.temperature], self.uniform[part][wanted][None])[0]
-        )
+        return torch.where(wanted, view.draws([self.temperature], self.uniform[None, part])[0], view.best)
 
 
 def single(
