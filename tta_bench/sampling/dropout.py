@@ -42,10 +42,12 @@ def injected_dropout(model: Any, p: float, seeds: list[int], pads: list[int]) ->
             # On a further device, for the later layers of a model that is spread over several, other numbers.
             more = len(generators)
             generators[output.device] = [torch.Generator(device=output.device).manual_seed(seed + more) for seed in seeds]
-        noise = torch.ones(output.shape, device=output.device)
+        noise = torch.empty(output.shape, device=output.device)
         for row, (pad, generator) in enumerate(zip(pads, generators[output.device], strict=True)):
-            noise[row, pad:] = torch.rand(noise[row, pad:].shape, device=output.device, generator=generator)
-        return output * (noise >= p).to(output.dtype) / (1 - p)
+            noise[row, :pad] = 1
+            kept = noise[row, pad:]
+            torch.rand(kept.shape, device=output.device, generator=generator, out=kept)
+        return noise.ge_(p).to(output.dtype).mul_(output).div_(1 - p)
 
     handles = [branch.register_forward_hook(drop) for branch in model.residual_branches()]
     try:
