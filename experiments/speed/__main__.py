@@ -378,11 +378,11 @@ def main() -> None:
         for line in SECTIONS[name](job):
             rows.append(line)
             print(line["section"], line["model"], line["what"], f"{line['value']:.3g} {line['unit']}", holds(line), flush=True)
-    frame = pd.DataFrame(rows)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(arguments.folder / "table.csv", index=False, float_format="%.6g")
-    (arguments.folder / "table.md").write_text(table(frame))
-    print("\n" + table(frame))
+    pd.DataFrame(rows).to_csv(arguments.folder / "table.csv", index=False, float_format="%.6g")
+    text = table(pd.read_csv(arguments.folder / "table.csv"))  # of the numbers as they are saved
+    (arguments.folder / "table.md").write_text(text)
+    print("\n" + text)
 
 
 if __name__ == "__main__":
