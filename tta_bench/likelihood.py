@@ -173,7 +173,7 @@ def hidden_log_probabilities(denoiser: Denoiser, tokens: Tensor, hidden: Tensor,
     answer = (torch.arange(len(tokens), device=tokens.device) >= start).expand_as(hidden)
     place = Place(none, none, none, none, none.bool())
     canvas = Canvas(torch.where(hidden, mask_id, tokens), answer, 0, None, mask_id, place, focus=hidden)
-    with torch.no_grad(), evaluating(denoiser.model):
+    with torch.inference_mode(), evaluating(denoiser.model):
         values = denoiser.look(canvas).log_probability(tokens.expand_as(hidden)[hidden]).tolist()
     ends = hidden.sum(dim=1).cumsum(dim=0).tolist()
     return [values[end - count : end] for end, count in zip(ends, hidden.sum(dim=1).tolist(), strict=True)]

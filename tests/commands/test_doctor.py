@@ -77,7 +77,7 @@ def test_a_difference_where_there_is_none_is_found(patient: Patient, monkeypatch
 
 
 def test_little_memory_and_more_threads_than_cores_are_found(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.psutil, "cpu_count", lambda: 0.5)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 0)
     assert not doctor.environment_of(patient.comparison)().fine
     monkeypatch.setattr(doctor, "LITTLE_DISK", 1 << 60)
     assert not doctor.memory().fine

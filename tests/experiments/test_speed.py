@@ -77,13 +77,11 @@ def test_the_floor_counts_what_a_model_must_do() -> None:
     assert build("mini").config.vocab_size == 99
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])  # with 0 the published loop writes the mask token, which ours never does
 def test_the_published_loop_and_ours_give_the_same_tokens(seed: int) -> None:
     model, prompt = TinyDenoiser(seed), torch.tensor([[1, 3, 5]])
     options = {"steps": 6, "gen_length": 12, "block_length": 4}
     published = naive.llada(model, prompt, **options, temperature=0.0, mask_id=MASK_ID, generator=torch.Generator())
-    if bool((published == MASK_ID).any()):
-        pytest.skip("the published loop wrote the mask token, which ours never does")
     assert torch.equal(published, tta_bench.generate(model, prompt, **options)[0])  # type: ignore[arg-type]
 
 

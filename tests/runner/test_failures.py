@@ -209,7 +209,7 @@ def test_an_automatic_batch_leaves_room(monkeypatch: pytest.MonkeyPatch, tmp_pat
     )
     assert (spec.strategy().views.k, mini().model.config.vocab_size) == (5, 99)
     assert automatic_batch_size(spec, longest, mini()) == LARGEST_BATCH
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 5 * 100 * 99 * 4 * 8 * 10))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 5 * 100 * 99 * 4 * 3 * 10))
     assert automatic_batch_size(spec, longest, mini()) == 8
     assert automatic_batch_size(replace(spec, cfg_scale=0.5), longest, mini()) == 4
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))

@@ -240,7 +240,7 @@ def probe(denoiser: Denoiser, info: StepInfo, rows: Sequence[int], folds: int) -
     canvas = replace(info.canvas, tokens=tokens, editable=info.canvas.editable & told)
     if not bool(canvas.editable.any()):
         return {"holdout": torch.zeros(tokens.shape, device=tokens.device)}
-    with torch.no_grad(), evaluating(denoiser.model):
+    with torch.inference_mode(), evaluating(denoiser.model):
         return {"holdout": holdout_probability(denoiser, canvas, folds)}
 
 
