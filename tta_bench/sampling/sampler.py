@@ -22,7 +22,7 @@ from tta_bench.sampling.schedule import Blocks, Layout, Schedule, Uniform
 from tta_bench.sampling.vote import Temporal, Vote
 from tta_bench.types import AnswerFn, Canvas, ConstraintFn, Generation, Observe, Place, Prediction, StepInfo, Turn
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised whenever a change here or in a component changes what is generated; part of every run id."""
 
 
