@@ -14,8 +14,11 @@ import tta_bench
 from tta_bench import catalog
 from tta_bench.models.llada import LLaDAConfig, LLaDAModelLM
 from tta_bench.models.native import FEW_ROWS, SLICE, project
+from tta_bench.rng import Noise
 from tta_bench.sampling.commit import MostConfident, Scheduled
-from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.denoiser import Denoiser
+from tta_bench.sampling.sampler import Sampler, sample
+from tta_bench.sampling.schedule import Blocks
 from tta_bench.sampling.views import SingleView
 from tta_bench.sampling.vote import Temporal
 from tta_bench.testing import MASK_ID, TinyDenoiser
@@ -79,11 +82,6 @@ def test_what_is_known_of_a_block_is_kept_when_it_is_left() -> None:
 
         def predict(self, denoiser: Any, canvas: Any, noise: Any, memory: Any) -> Any:
             return sampler.views.predict(denoiser, canvas, noise, memory)
-
-    from tta_bench.rng import Noise
-    from tta_bench.sampling.denoiser import Denoiser
-    from tta_bench.sampling.sampler import sample
-    from tta_bench.sampling.schedule import Blocks
 
     tokens = torch.cat((PROMPT, torch.full((1, 6), MASK_ID)), dim=1)
     generation = sample(

@@ -180,15 +180,14 @@ def test_wino_lets_no_real_position_see_the_shadow_and_no_shadow_its_mirror() ->
     canvas = Canvas(tokens, editable, 0, None, testing.MASK_ID, Place(one, 2 * one, one, 0 * one, (0 * one).bool()))
     wide, logits = Denoiser(model).with_shadow(canvas)
     shadow = wide.looked.nonzero()[:, 1] >= tokens.shape[1]
-    torch.testing.assert_close(logits.scored[0, ~shadow], Denoiser(model).look(canvas).scored[0])
+    torch.testing.assert_close(logits.raw[0, 0, ~shadow], Denoiser(model).look(canvas).raw[0, 0])
     assert wide.tokens[:, tokens.shape[1] :].tolist() == tokens[canvas.block][:, None].tolist()
     # With a block of one position the shadow is the model's opinion with that position masked.
     for row, position in canvas.block.nonzero().tolist():
         hidden = tokens[row : row + 1].clone()
         hidden[0, position] = testing.MASK_ID
         expected = model(hidden).logits[0, position]
-        expected[testing.MASK_ID] = -torch.inf
-        torch.testing.assert_close(logits.scored[0, shadow][row], expected)
+        torch.testing.assert_close(logits.raw[0, 0, shadow][row], expected)
 
 
 def test_wino_refuses_shifted_logits_with_a_reason() -> None:

@@ -49,12 +49,6 @@ class Logits:
         """Looks at the same positions, by perturbed networks."""
         return self.raw.shape[0]
 
-    @property
-    def scored(self) -> Tensor:
-        """(views, M, V) of all positions: a copy, cast, guided, minus infinity at the mask token."""
-        n = self.raw.shape[2]
-        return self._blocks(slice(0, n), self.room(self.views, n)).flatten(-2)[..., : self.raw.shape[3]]
-
     def read(
         self, look: Callable[[Softmax, slice], tuple[Tensor, ...]], change: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, ...]:
@@ -91,7 +85,7 @@ class Logits:
         return torch.empty(*shape, -(-self.raw.shape[3] // BLOCK), BLOCK, dtype=dtype, device=self.raw.device)
 
     def _blocks(self, part: slice, room: Tensor) -> Tensor:
-        """``scored`` at some positions, in ``room``, as ``Softmax`` takes them."""
+        """Logits at some positions as ``Softmax`` takes them, in ``room``: cast, guided, minus infinity at the mask token."""
         flat, vocabulary = room.flatten(-2), self.raw.shape[3]
         flat[..., vocabulary:] = -torch.inf
         found = flat[..., :vocabulary].copy_(self.raw[:, 0, part])

@@ -21,7 +21,8 @@ from tta_bench.types import Canvas, Prediction
 Measure: TypeAlias = Callable[[Softmax, slice], Tensor]
 """What is to be told besides: from the distributions (m, V) at a part of the positions looked at, a number (m,) for each."""
 
-MARGIN: Mapping[str, Measure] = {"margin": lambda view, _: view.margin}
+
+NOTHING: Mapping[str, Measure] = {}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class SingleView:
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """Candidates with their untempered probability as confidence."""
         draws = Draws.at(canvas, noise, self.temperature, canvas.block if self.redraw else canvas.masked)
-        return single(denoiser.look(canvas), canvas, draws, denoiser.passes, more=MARGIN if self.margin else {}), None
+        return single(denoiser.look(canvas), canvas, draws, denoiser.passes, more=margin(self.margin)), None
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ class TruncatedView:
         def cut(logits: Tensor) -> Tensor:
             return truncated(logits, self.temperature, self.top_p, self.top_k, self.inclusive)
 
-        more = MARGIN if self.margin else {}
-        return single(denoiser.look(canvas), canvas, draws, denoiser.passes, more=more, change=cut), None
+        return single(denoiser.look(canvas), canvas, draws, denoiser.passes, more=margin(self.margin), change=cut), None
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,11 @@ def perturbed(denoiser: Denoiser, canvas: Canvas, dropout: float, seeds: Sequenc
         return plain.look(canvas, repeats=len(seeds))
 
 
+def margin(told: bool) -> Mapping[str, Measure]:
+    """The margin as a further field, if it is to be told."""
+    return {"margin": lambda view, _: view.margin} if told else NOTHING
+
+
 def check_temperature(name: str, value: float) -> None:
     """Refuse a temperature that is negative or not finite."""
     if not (math.isfinite(value) and value >= 0):
@@ -213,7 +218,7 @@ def single(
     draws: Draws,
     forward_passes: int,
     *,
-    more: Mapping[str, Measure] | None = None,
+    more: Mapping[str, Measure] = NOTHING,
     change: Callable[[Tensor], Tensor] | None = None,
 ) -> Prediction:
     """The prediction of one view.
@@ -226,7 +231,7 @@ def single(
         more: further fields of the prediction, and how they are found.
         change: see ``Logits.read``.
     """
-    standing, more = canvas.tokens[canvas.looked], more or {}
+    standing = canvas.tokens[canvas.looked]
 
     def look(views: Softmax, part: slice) -> tuple[Tensor, ...]:
         view = views[0]
