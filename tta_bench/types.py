@@ -71,6 +71,11 @@ class Canvas:
         return self.editable.new_full(self.editable.shape[:1], self.editable.shape[1], dtype=self.tokens.dtype) - padded
 
     @property
+    def present(self) -> Tensor:
+        """(B, L) bool, True but at padding."""
+        return self.editable.new_ones(self.editable.shape) if self.padding is None else ~self.padding
+
+    @property
     def masked(self) -> Tensor:
         """(B, L) bool, True where a token is still to be committed."""
         return (self.tokens == self.mask_id) & self.editable
@@ -102,7 +107,7 @@ class Prediction:
         disagreement: (distinct drawn tokens - 1) / (K - 1), (B, L), 0..1.
         mutual_information: entropy of the mean minus mean entropy of the views (B, L), nats.
         support: probability of the token that stands at the position (B, L); 0 where it is masked.
-        forward_passes: model evaluations made for each row that is not finished.
+        forward_passes: model evaluations made for each row that is not finished; (B,) where rows differ.
         margin: probability of the most probable token minus that of the second (B, L); None where the views do not tell.
         drift: the largest Kullback-Leibler divergence (nats) between the distributions of consecutive recent steps (B, L),
             infinite until enough steps are known; None where the views do not tell.
@@ -121,7 +126,7 @@ class Prediction:
     disagreement: Tensor
     mutual_information: Tensor
     support: Tensor
-    forward_passes: int
+    forward_passes: int | Tensor
     margin: Tensor | None = None
     drift: Tensor | None = None
     evaluated: Tensor | None = None
@@ -144,6 +149,7 @@ class Turn:
         times_remasked: (B, L) integers, how often each position was taken back so far.
         stored: confidence of the token on the canvas when it was committed (B, L); 0 where there is none.
         previous_commits: (B,) integers, commits of the step before.
+        violations: what the constraint says of other token ids (B, L) than those with all candidates filled in.
     """
 
     canvas: Canvas
@@ -155,6 +161,7 @@ class Turn:
     times_remasked: Tensor
     stored: Tensor
     previous_commits: Tensor
+    violations: ConstraintFn
 
     @property
     def revisable(self) -> Tensor:

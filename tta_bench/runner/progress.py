@@ -116,9 +116,10 @@ class RunWatch:
 
     def step(self, info: StepInfo) -> None:
         """A batch made a step."""
-        rows = int(info.canvas.editable.any(dim=1).sum())
+        active = info.canvas.editable.any(dim=1)
+        rows, passes = int(active.sum()), int((active * info.prediction.forward_passes).sum())
         for pace in (self.pace, self.display.sweep):
-            pace.passes += rows * info.prediction.forward_passes
+            pace.passes += passes
         canvas, bars = info.canvas, self.display.bars
         bars.update(self.step_bar, completed=canvas.step + 1, total=canvas.n_steps, pace=f"{rows} rows", visible=True)
         self._speak()

@@ -115,10 +115,10 @@ class CachedDenoiser(Denoiser):
     kept: KeyValues
     groups: Sequence[tuple[Tensor, Tensor | None]]
 
-    def look(self, canvas: Canvas, repeats: int = 1) -> Logits:
+    def look(self, canvas: Canvas, repeats: int = 1, hidden: Tensor | None = None) -> Logits:
         """As ``Denoiser.look``, in one call of the model for each group."""
-        if repeats != 1:
-            raise ValueError(f"cache: keeps keys and values of one network, not of {repeats} perturbed ones; use cache=none")
+        if repeats != 1 or hidden is not None:
+            raise ValueError(f"cache: keeps keys and values of one look, not of {repeats} that are perturbed; use cache=none")
         if "cache" not in self.takes:
             raise ValueError(
                 f"cache: {type(self.model).__name__} takes none (the models in tta_bench.models.native do); use cache=none"

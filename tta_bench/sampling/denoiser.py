@@ -50,12 +50,13 @@ class Denoiser:
         parameters = inspect.signature(getattr(self.model, "forward", self.model)).parameters
         return frozenset("**" if p.kind is p.VAR_KEYWORD else name for name, p in parameters.items())
 
-    def look(self, canvas: Canvas, repeats: int = 1) -> Logits:
+    def look(self, canvas: Canvas, repeats: int = 1, hidden: Tensor | None = None) -> Logits:
         """Logits at the positions looked at, in one call of the model. Rows without any are not evaluated.
 
         Args:
             canvas: rows of which some positions are looked at.
-            repeats: how many copies of the batch to evaluate (for views that perturb the network).
+            repeats: how many copies of the batch to evaluate (for views that perturb the network or its input).
+            hidden: (repeats, B, L) bool, where each copy has a mask instead of its token; None for nowhere.
 
         Returns:
             The logits of ``repeats`` views.
@@ -63,6 +64,9 @@ class Denoiser:
         rows = canvas.looked.any(dim=1)
         n_calls = repeats * self.passes
         tokens = self.inputs(canvas)[rows.repeat(self.passes)].repeat(repeats, 1)
+        if hidden is not None:
+            hides = hidden[:, rows].repeat(1, self.passes, 1).flatten(0, 1)
+            tokens = tokens.masked_fill(hides, canvas.mask_id)
         visible = None if canvas.padding is None else ~canvas.padding[rows].repeat(n_calls, 1)
         logits = self.evaluated(tokens, visible, canvas.looked[rows].repeat(n_calls, 1))
         return self.told(logits.view(repeats, self.passes, -1, logits.shape[-1]), canvas, canvas.looked)

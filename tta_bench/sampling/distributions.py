@@ -80,6 +80,22 @@ class Softmax:
         """(..., n, BLOCK), nats; about ``LOWEST`` where impossible."""
         return torch.sub(self.shifted, self.total.log()[..., None, None], out=out)
 
+    def tempered(self, temperature: float) -> Tensor:
+        """Probabilities of softmax(logits / T) (..., n, BLOCK); at 0 all on the most probable token."""
+        if temperature == 0:
+            flat = torch.zeros_like(self.shifted).flatten(-2)
+            return flat.scatter_(-1, self.best[..., None], 1.0).view(self.shifted.shape)
+        weights = torch.exp(self.shifted / temperature)
+        return weights / weights.sum(dim=(-2, -1), keepdim=True)
+
+    def tempered_entropy(self, temperature: float) -> Tensor:
+        """Shannon entropy of softmax(logits / T) (...) as a share of ln V, 0..1, in closed form; 0 at temperature 0.
+
+        V is the number of tokens that are possible.
+        """
+        possible = (self.shifted > LOWEST).sum(dim=(-2, -1)).clamp(min=2)
+        return torch.special.entr(self.tempered(temperature)).sum(dim=(-2, -1)) / possible.log()
+
     @property
     def margin(self) -> Tensor:
         """Probability of the most probable token minus that of the second (...)."""

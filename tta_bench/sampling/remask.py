@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
-from tta_bench.sampling.commit import editable_uniform
+from tta_bench.sampling.commit import Heeding, editable_uniform, shares
 from tta_bench.sampling.selection import take_highest
 from tta_bench.types import Turn
 
@@ -83,15 +83,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class UncertaintyScore:
-    """R = alpha H + beta D + gamma V - lambda C: entropy, disagreement, violation, and how often remasked so far."""
+    """R = alpha H + beta D + gamma V + delta (1 - p) - lambda C.
+
+    Entropy, disagreement, violation, the probability p that the views give the token that stands there (worth a term where they
+    cannot see it), and how often it was remasked so far.
+    """
 
     alpha_entropy: float = 1.0
     beta_disagreement: float = 0.5
     gamma_violation: float = 0.3
     lambda_change: float = 0.2
+    delta_improbability: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("alpha_entropy", "beta_disagreement", "gamma_violation", "lambda_change"):
+        for name in (f.name for f in fields(self)):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}={value}: must be a number >= 0; 0 leaves the term out")
@@ -107,6 +112,7 @@ class UncertaintyScore:
             self.alpha_entropy * turn.prediction.entropy
             + self.beta_disagreement * turn.prediction.disagreement
             + self.gamma_violation * turn.violation
+            + self.delta_improbability * (1 - turn.prediction.support)
             - self.lambda_change * turn.times_remasked
         )
 
@@ -123,11 +129,43 @@ class RandomScore:
 
 
 @dataclass(frozen=True)
+class Shuffled:
+    """The control for any score: the scores of what may be taken back change places at random, row by row.
+
+    As many tokens exceed any threshold as before, so as many are taken back, but blindly.
+
+    Attributes:
+        of: the score.
+    """
+
+    of: Score
+
+    @property
+    def uses_constraint(self) -> bool:
+        """Whether violations enter the score."""
+        return self.of.uses_constraint
+
+    def score(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is taken back earlier."""
+        values, there = self.of.score(turn, noise), turn.remaskable
+        chance = editable_uniform(turn.canvas, noise, "shuffle").masked_fill(~there, torch.inf)
+        source, goal = (~there).long().sort(dim=1, stable=True).indices, chance.sort(dim=1, stable=True).indices
+        return torch.where(there, torch.empty_like(values).scatter(1, goal, values.gather(1, source)), values)
+
+
+@dataclass(frozen=True)
 class TakeBack:
-    """Take back the committed tokens with the highest score, within the budget."""
+    """Take back the committed tokens with the highest score, within the budget.
+
+    Attributes:
+        score: of doubt.
+        budget: how many.
+        times: how often a position is taken back at most; None for any number.
+    """
 
     score: Score
     budget: Budget
+    times: int | None = None
 
     @property
     def uses_constraint(self) -> bool:
@@ -141,4 +179,73 @@ class TakeBack:
     def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
         """(B, L) bool."""
         count = self.budget.count(((turn.canvas.committed | commits) & turn.revisable).sum(dim=1))
-        return take_highest(self.doubt(turn, noise), turn.remaskable, count)
+        allowed = turn.remaskable if self.times is None else turn.remaskable & (turn.times_remasked < self.times)
+        return take_highest(self.doubt(turn, noise), allowed, count)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Take back the doubtful tokens of a block once it is filled: those whose score exceeds ``threshold``, the worst first.
+
+    Attributes:
+        score: of doubt.
+        threshold: what a token must exceed to be taken back.
+        share: of the block that is taken back at a time, rounded up.
+        times: how often a position is taken back at most.
+    """
+
+    score: Score
+    threshold: float
+    share: float
+    times: int
+    looks_back: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"repair_threshold={self.threshold}: must be a number")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"repair_share={self.share}: must be a share of the block, above 0 and at most 1")
+        if self.times < 0:
+            raise ValueError(f"repair_rounds={self.times}: must not be negative; 0 takes nothing back")
+
+    @property
+    def uses_constraint(self) -> bool:
+        """Whether violations can change what is taken back."""
+        return self.score.uses_constraint
+
+    def doubt(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is taken back earlier."""
+        return self.score.score(turn, noise)
+
+    def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
+        """(B, L) bool."""
+        canvas, doubt = turn.canvas, self.doubt(turn, noise)
+        filled = ~(canvas.masked & canvas.reachable).any(dim=1, keepdim=True)
+        doubtful = turn.remaskable & canvas.block & filled & (doubt > self.threshold) & (turn.times_remasked < self.times)
+        return take_highest(doubt, doubtful, shares(self.share, canvas.block.sum(dim=1)))
+
+
+@dataclass(frozen=True)
+class Either:
+    """What either of two rules takes back; doubt is that of the first."""
+
+    first: TakeBack | Repair
+    second: Heeding
+
+    @property
+    def uses_constraint(self) -> bool:
+        """Whether violations can change what is taken back."""
+        return self.first.uses_constraint or self.second.uses_constraint
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it goes by what is predicted of tokens before the current block."""
+        return bool(getattr(self.first, "looks_back", True))
+
+    def doubt(self, turn: Turn, noise: Noise) -> Tensor:
+        """(B, L), higher is taken back earlier."""
+        return self.first.doubt(turn, noise)
+
+    def remasks(self, turn: Turn, commits: Tensor, noise: Noise) -> Tensor:
+        """(B, L) bool."""
+        return self.first.remasks(turn, commits, noise) | self.second.remasks(turn, commits, noise)

@@ -89,8 +89,8 @@ class Sampler:
 
     @property
     def uses_constraint(self) -> bool:
-        """Whether violations can change what is remasked."""
-        return self.remask is not None and self.remask.uses_constraint
+        """Whether violations can change what is committed or taken back."""
+        return bool(getattr(self.commit, "uses_constraint", False)) or (self.remask is not None and self.remask.uses_constraint)
 
 
 def sample(
@@ -253,7 +253,7 @@ class Step:
         prediction, views = sampler.views.predict(self.denoiser, canvas, noise, state.views)
         prediction = carried(prediction, state.prediction, canvas.looked)
         filled_in = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
-        violation = evaluate_constraint(self.constraint_fn, filled_in, sampler.vote.samples if sampler.vote else 1)
+        violation = self.violations(filled_in)
         due = sampler.schedule.due(canvas)
         revisable = canvas.editable if prediction.revisable is None else prediction.revisable
         turn = Turn(
@@ -266,6 +266,7 @@ class Step:
             times_remasked=state.times_remasked,
             stored=state.stored,
             previous_commits=state.previous_commits,
+            violations=self.violations,
         )
         commits = sampler.commit.commits(turn, noise)
         check_choice(sampler.commit, "commit", commits, turn.eligible, canvas.step)
@@ -288,6 +289,10 @@ class Step:
             freeze=memory,
         )
         return moved_on(after, info, sampler.schedule, self.layout, self.eos), info
+
+    def violations(self, tokens: Tensor) -> Tensor:
+        """What the constraint says of token ids (B, L); zeros without one."""
+        return evaluate_constraint(self.constraint_fn, tokens, self.sampler.vote.samples if self.sampler.vote else 1)
 
     def focused(self, canvas: Canvas) -> Canvas:
         """The canvas with a focus on what the step needs to know; logits are computed nowhere else.
@@ -341,7 +346,10 @@ def moved_on(state: State, info: StepInfo, schedule: Schedule, layout: Layout, e
     if schedule.until_filled:
         filled = ~((tokens == canvas.mask_id) & canvas.reachable).any(dim=1)
         if schedule.verifies:
-            filled &= ~(canvas.masked & canvas.reachable).any(dim=1)
+            looked_at = ~(canvas.masked & canvas.reachable).any(dim=1)
+            if schedule.rounds is not None:
+                looked_at |= (state.times_remasked * canvas.block).amax(dim=1) >= schedule.rounds
+            filled &= looked_at
         done |= filled
     block = state.block + done
     step = torch.where(done, 0, place.step + 1)

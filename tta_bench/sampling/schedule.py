@@ -23,6 +23,8 @@ class Schedule(Protocol):
         uses_steps: every block gets its share of the steps; otherwise the number of steps is the sampler's own affair.
         until_filled: a block is left once it is filled, even before its share is spent.
         verifies: a block is left only after a look that found it filled took nothing back.
+        rounds: such looks a block gets, where it verifies: it is left without one when a position was taken back so often;
+            None for as many as it takes.
         times: factor on the steps asked for.
     """
 
@@ -32,6 +34,8 @@ class Schedule(Protocol):
     def until_filled(self) -> bool: ...
     @property
     def verifies(self) -> bool: ...
+    @property
+    def rounds(self) -> int | None: ...
     @property
     def times(self) -> int: ...
 
@@ -107,6 +111,7 @@ class Uniform:
     uses_steps: ClassVar[bool] = True
     until_filled: ClassVar[bool] = False
     verifies: ClassVar[bool] = False
+    rounds: ClassVar[int | None] = None
 
     def due(self, canvas: Canvas) -> Tensor:
         """What is missing to the number that the row should have committed once the step is done."""
@@ -127,6 +132,7 @@ class Linear:
     uses_steps: ClassVar[bool] = True
     until_filled: ClassVar[bool] = False
     verifies: ClassVar[bool] = False
+    rounds: ClassVar[int | None] = None
 
     def due(self, canvas: Canvas) -> Tensor:
         """What is missing to the number that the row should have committed once the step is done."""
@@ -148,6 +154,7 @@ class Timed:
     uses_steps: ClassVar[bool] = True
     until_filled: ClassVar[bool] = False
     verifies: ClassVar[bool] = False
+    rounds: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         if not 0 < self.end < 1:
@@ -172,6 +179,7 @@ class AtTheEnd:
     uses_steps: ClassVar[bool] = True
     until_filled: ClassVar[bool] = False
     verifies: ClassVar[bool] = False
+    rounds: ClassVar[int | None] = None
 
     def due(self, canvas: Canvas) -> Tensor:
         """Nothing, or all that is masked in reach."""
@@ -185,9 +193,11 @@ class Open:
 
     Attributes:
         verifies: look once more at the filled block, and stay as long as something is taken back.
+        rounds: such looks at most; None for as many as it takes.
     """
 
     verifies: bool = False
+    rounds: int | None = None
     times: ClassVar[int] = 1
     uses_steps: ClassVar[bool] = False
     until_filled: ClassVar[bool] = True
@@ -195,6 +205,33 @@ class Open:
     def due(self, canvas: Canvas) -> Tensor:
         """One, where something is masked."""
         return (canvas.masked & canvas.reachable).any(dim=1).long()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Fill the block in ``steps`` steps, then check it and fill what was taken back at the same pace.
+
+    Attributes:
+        steps: of a draft of a whole block.
+        rounds: looks at the filled block at most; None for as many as it takes.
+    """
+
+    steps: int
+    rounds: int | None = 1
+    verifies: ClassVar[bool] = True
+    times: ClassVar[int] = 1
+    uses_steps: ClassVar[bool] = False
+    until_filled: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"draft_steps={self.steps}: must be at least 1; null commits by the entropy bound")
+
+    def due(self, canvas: Canvas) -> Tensor:
+        """An equal share of the block, rounded up, or what is left of it."""
+        masked = (canvas.masked & canvas.reachable).sum(dim=1)
+        size = canvas.place.end - canvas.place.start
+        return torch.minimum((size + self.steps - 1) // self.steps, masked)
 
 
 def times(canvas: Canvas, end: float, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

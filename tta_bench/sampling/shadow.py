@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.views import Draws, check_temperature, single
+from tta_bench.sampling.views import Draws, TTAViews, check_temperature, prediction, single, uniform_at
 from tta_bench.types import Canvas, Prediction
+
+JUDGED = ("support", "entropy", "disagreement", "mutual_information")
+"""Fields that are a shadow's within the block."""
 
 
 @dataclass(frozen=True)
@@ -18,29 +21,50 @@ class ShadowView:
     """One look with a shadow of the current block: masks that mirror it, each blind to the position it mirrors.
 
     A committed token of the block is thereby judged by a prediction that could not see it: ``support`` is the shadow's
-    probability of it. Reference: Hong et al., "Wide-In, Narrow-Out", arXiv:2507.18578, section 3.
+    probability of it, and with ``draws`` entropy and disagreement are the shadow's too. Reference: Hong et al., "Wide-In,
+    Narrow-Out", arXiv:2507.18578, section 3.
+
+    Attributes:
+        temperature: of the draw of candidates.
+        draws: how a shadow's prediction is drawn from; None draws nothing, and tells of a shadow its support only.
     """
 
     temperature: float = 0.0
-    k: ClassVar[int] = 1
+    draws: TTAViews | None = None
 
     def __post_init__(self) -> None:
         check_temperature("temperature", self.temperature)
+        if self.draws is not None and not self.draws.shared:
+            raise ValueError("tta_views=shadow: one look serves all its views; dropout and context cannot be combined with it")
+
+    @property
+    def k(self) -> int:
+        """Draws from the one look."""
+        return 1 if self.draws is None else self.draws.k
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
-        """As ``SingleView``, with the shadow's opinion as support within the block."""
+        """As ``SingleView``, with the shadow's opinion within the block."""
         if denoiser.shift_logits:
             raise ValueError(
                 "shift_logits=True: a shadow stands at the position it mirrors, and a model whose logits are shifted predicts "
                 "the token after it; use a sampler without a shadow block"
             )
         wide, logits = denoiser.with_shadow(canvas)
-        both = single(logits, wide, Draws.at(wide, noise, self.temperature, wide.masked), denoiser.passes)
+        candidates = Draws.at(wide, noise, self.temperature, wide.masked)
+        if self.draws is None:
+            both = single(logits, wide, candidates, denoiser.passes)
+        else:
+            standing = wide.tokens[wide.looked]
+            uniform = uniform_at(wide, noise, self.k, "shadow")
+            found = self.draws.merged(logits, standing, standing == standing, uniform, candidates)
+            both = prediction(wide, denoiser.passes, found)
         length = canvas.tokens.shape[1]
-        judged = both.support[:, length:][wide.looked[:, length:]]
         of_real: dict[str, Any] = {
             f.name: value[:, :length] for f in fields(both) if isinstance(value := getattr(both, f.name), Tensor)
         }
-        of_real["support"] = of_real["support"].masked_scatter(canvas.block, judged)
+        for name in JUDGED[: None if self.draws else 1]:
+            of_shadow = getattr(both, name)[:, length:][wide.looked[:, length:]]
+            told = of_real[name].masked_scatter(canvas.block, of_shadow)
+            of_real[name] = told.where(canvas.committed, of_real[name])
         evaluated = denoiser.passes * (canvas.lengths + canvas.block.sum(dim=1))
         return replace(both, **of_real, evaluated=evaluated), None

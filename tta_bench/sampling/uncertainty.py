@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,21 @@ def disagreement(draws: Tensor) -> Tensor:
         return torch.zeros(draws.shape[1:], device=draws.device)
     ordered = draws.sort(dim=0).values
     return (ordered[1:] != ordered[:-1]).float().mean(dim=0)
+
+
+def expected_disagreement(views: Sequence[Tensor]) -> Tensor:
+    """The mean of ``disagreement`` over one draw from each of K distributions (M, ...), in closed form; 0 where K = 1.
+
+    A token is among the draws with probability 1 - prod over k of (1 - p_k), and these add up to the expected number of
+    distinct tokens.
+    """
+    if len(views) == 1:
+        return torch.zeros(views[0].shape[:1], device=views[0].device)
+    missing = torch.ones_like(views[0])
+    for probabilities in views:
+        missing *= 1 - probabilities
+    distinct = (1 - missing).flatten(1).sum(dim=1)
+    return ((distinct - 1) / (len(views) - 1)).clamp(0, 1)
 
 
 def mutual_information(of_mean: Tensor, of_views: Tensor) -> Tensor:

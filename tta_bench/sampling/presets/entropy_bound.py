@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from tta_bench.rng import Noise
 from tta_bench.sampling.cache import cached
+from tta_bench.sampling.commit import EntropyBound
 from tta_bench.sampling.sampler import Sampler
 from tta_bench.sampling.schedule import Open
-from tta_bench.sampling.selection import take_highest
 from tta_bench.sampling.views import SingleView
-from tta_bench.types import Turn
-
-
-@dataclass(frozen=True)
-class EntropyBound:
-    """Positions by rising entropy H_1 <= H_2 <= ..., the largest prefix with sum H - max H <= gamma (nats); at least one."""
-
-    gamma: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.gamma) and self.gamma >= 0):
-            raise ValueError(f"gamma={self.gamma}: must be a number >= 0 (nats)")
-
-    def commits(self, turn: Turn, noise: Noise) -> Tensor:
-        """(B, L) bool."""
-        entropy = turn.prediction.entropy
-        ordered = entropy.masked_fill(~turn.eligible, torch.inf).sort(dim=1).values
-        within = ordered.cumsum(dim=1) - ordered.cummax(dim=1).values <= self.gamma
-        count = torch.maximum((within & ordered.isfinite()).sum(dim=1), turn.due)
-        return take_highest(-entropy, turn.eligible, count)
 
 
 def entropy_bound(*, gamma: float = 0.1, temperature: float = 0.0, cache: str = "none") -> Sampler:

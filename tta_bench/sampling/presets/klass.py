@@ -25,6 +25,7 @@ class Share:
     uses_steps: ClassVar[bool] = True
     until_filled: ClassVar[bool] = True
     verifies: ClassVar[bool] = False
+    rounds: ClassVar[int | None] = None
 
     def due(self, canvas: Canvas) -> Tensor:
         """(B,) integers."""

@@ -27,6 +27,7 @@ class DraftLoopFinish:
     uses_steps: ClassVar[bool] = True
     until_filled: ClassVar[bool] = False
     verifies: ClassVar[bool] = False
+    rounds: ClassVar[int | None] = None
 
     def phases(self, canvas: Canvas) -> tuple[Tensor, Tensor]:
         """(B,) steps of the draft, and steps of draft and loop together."""

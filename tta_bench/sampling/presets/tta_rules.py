@@ -1,0 +1,30 @@
+"""TTA uncertainty sampling that lets the task's rules decide what may stand."""
+
+from __future__ import annotations
+
+from tta_bench.sampling.presets.tta import tta
+from tta_bench.sampling.sampler import Sampler
+
+
+def tta_rules(*, entropy_bound: float = 3.0, heed_share: float = 0.5, temperature: float = 0.0) -> Sampler:
+    """Commit by a generous entropy bound, but keep no token that violates the constraint beside the others.
+
+    ``tta`` with ``schedule=adaptive``, ``heed_constraint=true`` and no other remasking. It knows more than samplers that see no
+    constraint (``constraint=task``, or a ``constraint_fn``), so a comparison with these says what the rules are worth; without
+    a constraint it is ``entropy_bound``.
+
+    Cost: one forward pass a step, and as many steps as that takes; ``steps`` is not used.
+
+    Args:
+        entropy_bound: nats: the larger, the more is committed at once, see the sampler of that name.
+        heed_share: of the tokens in violation that are held or taken back, the least confident first.
+        temperature: of the draw of candidates; 0 takes the most probable token.
+    """
+    return tta(
+        remask_top_pct=0.0,
+        schedule="adaptive",
+        entropy_bound=entropy_bound,
+        heed_constraint=True,
+        heed_share=heed_share,
+        candidate_temperature=temperature,
+    )
