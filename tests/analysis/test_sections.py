@@ -236,6 +236,24 @@ def test_a_sweep_with_holes_uses_matched_runs_only(swept: Path) -> None:
     assert not (frame["kind"] == "interaction").any()
 
 
+def test_settings_that_change_together_are_one_factor(tmp_path: Path) -> None:
+    """As the constraint and the weight of violations: without the weight the sampler does not look at the constraint."""
+    write_run(tmp_path, {"name": "low_confidence"}, scores(0, 0.4))
+    solved = {}
+    for gamma, check in ((0.0, "none"), (0.3, "task")):
+        for k in (1, 3):
+            solved[gamma, k] = scores(k, 0.4 + gamma)
+            write_run(tmp_path, {"name": "tta", "check": check, "gamma": gamma, "tta_k": k}, solved[gamma, k])
+    found, study, _ = looked_at(tmp_path)
+    section = effects(found, study, PLAN)
+    assert section
+    main = section.frame[section.frame["kind"] == "main"].set_index("factor")
+    assert set(main.index) == {"check and gamma", "tta_k"}
+    row = main.loc["check and gamma"]
+    assert (row["level"], row["reference"], row["n_matched"]) == ("0.3", "0.0", 2)
+    assert row["effect"] == pytest.approx(np.mean([(solved[0.3, k] - solved[0.0, k]).mean() for k in (1, 3)]))
+
+
 def test_the_choice_on_dev_is_confirmed_on_test(tmp_path: Path) -> None:
     shares = {1: (0.5, 0.5), 3: (0.8, 0.6), 5: (0.6, 0.9)}
     for place, split in enumerate(("dev", "test")):

@@ -122,7 +122,14 @@ def test_what_changes_answers_changes_the_run_and_nothing_else_does(tmp_path: Pa
         found = settings(folder, *common, *words)
         ids.add(found.candidate.run_id)
     assert len(ids) == 7
-    for words in (["model.chat_template=false"], ["sampler.cache=none"], ["model.device_map=auto"], ["model.revision=abc"]):
+    idle = ["sampler.heed_share=0.5", "sampler.entropy_bound=3.0", "sampler.tta_context_p=0.3"]  # parts that are not used
+    for words in (
+        ["model.chat_template=false"],
+        ["sampler.cache=none"],
+        ["model.device_map=auto"],
+        ["model.revision=abc"],
+        idle,
+    ):
         assert settings(folder, *common, *words).candidate.run_id == plain.candidate.run_id
     cached = settings(folder, *common, "sampler.cache=dual")
     assert cached.candidate.run_id != plain.candidate.run_id

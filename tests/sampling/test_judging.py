@@ -196,6 +196,30 @@ def test_without_a_constraint_heeding_changes_nothing(toy: ToyDenoiser) -> None:
     assert torch.equal(heeding, plain)
 
 
+@pytest.mark.parametrize(
+    ("preset", "parameters", "same"),
+    [
+        (
+            "tta_best",
+            {"repair_threshold": 0.9, "temperature": 1.0},
+            CHECKED | {"repair_threshold": 0.9, "beta_disagreement": 0.0},
+        ),
+        ("tta_rules", {"temperature": 1.0}, {"schedule": "adaptive", "remask_top_pct": 0.0, "heed_constraint": True}),
+    ],
+)
+def test_presets_are_tta_with_other_parameters(
+    toy: ToyDenoiser, preset: str, parameters: dict[str, Any], same: dict[str, Any]
+) -> None:
+    arguments: dict[str, Any] = {"mask_id": MASK, "gen_length": 16, "entropy_bound": 3.0, "constraint_fn": twice}
+    found, logs = tta_bench.generate(toy, torch.zeros(2, 0).long(), preset, **arguments, **parameters)
+    share = {"heed_share": 0.5} if preset == "tta_rules" else {"lambda_change": 0.0, "gamma_violation": 0.0}
+    other, told = tta_bench.generate(
+        toy, torch.zeros(2, 0).long(), "tta", candidate_temperature=1.0, **arguments, **same, **share
+    )
+    assert torch.equal(found, other)
+    assert logs["forward_passes_per_row"] == told["forward_passes_per_row"]
+
+
 def test_shuffled_scores_are_the_same_scores_elsewhere() -> None:
     canvas = row([5, 6, 7, 8, 9, 10, MASK, 11])
     zero = torch.zeros(1, 8)

@@ -81,9 +81,17 @@ def sweeps(found: Sequence[Compared], study: Study) -> list[Sweep]:
             if not factors or len(problems) < LEAST_PROBLEMS:
                 continue
             scores = [run.values("score", problems, study.replicates).mean(axis=1) for run in runs]
-            levels = {factor: tuple(found.get(factor) for found in settings) for factor in factors}
+            levels = joined({factor: tuple(found.get(factor) for found in settings) for factor in factors})
             result.append(Sweep(runs[0].task, sampler, tuple(runs), levels, np.stack(scores, axis=1), problems))
     return result
+
+
+def joined(levels: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """The factors, those that change together as one, which has the values of the last: no runs differ in one of them only."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for factor, values in levels.items():
+        groups.setdefault(tuple(values.index(value) for value in values), []).append(factor)
+    return {" and ".join(names): levels[names[-1]] for names in groups.values()}
 
 
 def plain(value: object) -> object:

@@ -18,8 +18,28 @@ from tta_bench.tasks.base import HOLE, SPLITS, Problem, Task
 ID_VERSION = 1
 """Of the rule that makes run ids. Raised when equal settings must become another run; then nothing old is reused."""
 
-IDLE = {"cache": "none"}
+IDLE = {
+    "cache": "none",
+    "tta_views": "temperature",
+    "tta_disagreement": "draws",
+    "delta_improbability": 0.0,
+    "candidate_temperature": 0.0,
+    "schedule": "in_loop",
+    "heed_constraint": False,
+    "shuffle_scores": False,
+}
 """Parameters of samplers that did not exist when ids were first made, at the values that do what was done then."""
+
+NEEDS = {
+    "tta_context_p": "tta_views",
+    "entropy_bound": "schedule",
+    "draft_steps": "schedule",
+    "repair_threshold": "schedule",
+    "repair_share": "schedule",
+    "repair_rounds": "schedule",
+    "heed_share": "heed_constraint",
+}
+"""Such parameters that do nothing, whatever their value, where another one of the sampler is idle."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +167,8 @@ class RunSpec:
 
 def _node(entry: Entry) -> dict[str, Any]:
     """Target and parameters as JSON and YAML know them, without parameters that came later and do nothing."""
-    told = {key: value for key, value in entry.parameters.items() if (key, value) not in IDLE.items()}
+    idle = {key for key, value in entry.parameters.items() if (key, value) in IDLE.items()}
+    told = {key: value for key, value in entry.parameters.items() if key not in idle and NEEDS.get(key) not in idle}
     # -0.0 is 0.0, but not in a hash.
     node: dict[str, Any] = json.loads(json.dumps({"target": entry.target, **told}), parse_float=lambda text: float(text) + 0.0)
     return node

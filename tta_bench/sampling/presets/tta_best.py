@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tta_bench.sampling.presets.tta import tta
+from tta_bench.sampling.commit import EntropyBound
+from tta_bench.sampling.holdout import HoldoutViews
+from tta_bench.sampling.remask import Repair, Score, Shuffled, UncertaintyScore
 from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.schedule import Open
+from tta_bench.sampling.views import TTAViews
 
 
 def tta_best(
@@ -19,7 +23,7 @@ def tta_best(
     """Fill the block by the entropy bound, hide every token once, take back the improbable ones, and fill the block again.
 
     ``tta`` with ``schedule=check_and_repair``, ``tta_views=holdout`` and 1 - p as the only term of its score. Its defaults were
-    chosen on the dev splits of the embedded tasks, for the embedded model (experiments/tta_views).
+    chosen on the dev splits of the embedded tasks, for the embedded model (experiments/check_and_repair).
 
     Cost: one forward pass a step of draft and repair, ``tta_k`` a check, and as many steps as that takes; ``steps`` is not
     used. ``entropy_bound`` sets the pace.
@@ -33,19 +37,10 @@ def tta_best(
         shuffle_scores: a control: take back as many tokens, but blindly.
         temperature: of the draw of candidates; 0 takes the most probable token.
     """
-    return tta(
-        tta_k=tta_k,
-        tta_views="holdout",
-        alpha_entropy=0.0,
-        beta_disagreement=0.0,
-        gamma_violation=0.0,
-        lambda_change=0.0,
-        delta_improbability=1.0,
-        candidate_temperature=temperature,
-        schedule="check_and_repair",
-        entropy_bound=entropy_bound,
-        repair_threshold=repair_threshold,
-        repair_share=repair_share,
-        repair_rounds=repair_rounds,
-        shuffle_scores=shuffle_scores,
+    score: Score = UncertaintyScore(0.0, 0.0, 0.0, 0.0, delta_improbability=1.0)
+    return Sampler(
+        views=HoldoutViews(TTAViews(k=tta_k, candidate_temperature=temperature), when_filled=True),
+        commit=EntropyBound(entropy_bound),
+        schedule=Open(verifies=True, rounds=repair_rounds),
+        remask=Repair(Shuffled(score) if shuffle_scores else score, repair_threshold, repair_share, repair_rounds),
     )

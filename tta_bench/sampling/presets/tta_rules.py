@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tta_bench.sampling.presets.tta import tta
+from tta_bench.sampling.commit import EntropyBound, Heeding
 from tta_bench.sampling.sampler import Sampler
+from tta_bench.sampling.schedule import Open
+from tta_bench.sampling.views import TTAViews
 
 
 def tta_rules(*, entropy_bound: float = 3.0, heed_share: float = 0.5, temperature: float = 0.0) -> Sampler:
@@ -20,11 +22,6 @@ def tta_rules(*, entropy_bound: float = 3.0, heed_share: float = 0.5, temperatur
         heed_share: of the tokens in violation that are held or taken back, the least confident first.
         temperature: of the draw of candidates; 0 takes the most probable token.
     """
-    return tta(
-        remask_top_pct=0.0,
-        schedule="adaptive",
-        entropy_bound=entropy_bound,
-        heed_constraint=True,
-        heed_share=heed_share,
-        candidate_temperature=temperature,
-    )
+    heeding = Heeding(EntropyBound(entropy_bound), heed_share)
+    views = TTAViews(k=1, candidate_temperature=temperature)
+    return Sampler(views=views, commit=heeding, schedule=Open(), remask=heeding)
