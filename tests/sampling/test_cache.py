@@ -43,7 +43,7 @@ class Spy(torch.nn.Module):
 
 
 def test_all_but_these_samplers_can_keep_keys_and_values() -> None:
-    assert set(catalog.names("sampler")) - set(CACHEABLE) == {"rcr", "temporal_vote", "wino"}
+    assert set(catalog.names("sampler")) - set(CACHEABLE) == {"rcr", "temporal_vote", "wino", "tta_best", "tta_rules"}
 
 
 @pytest.mark.parametrize(
