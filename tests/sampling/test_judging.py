@@ -184,6 +184,18 @@ def test_what_is_heeded_does_not_stand(toy: ToyDenoiser, schedule: str, share: f
     assert MASK not in tokens
 
 
+def test_a_step_asks_the_constraint_once_about_the_same_tokens(toy: ToyDenoiser) -> None:
+    asked: list[Tensor] = []
+
+    def noted(tokens: Tensor) -> Tensor:
+        asked.append(tokens)
+        return twice(tokens)
+
+    _, logs = tta_bench.generate(toy, torch.zeros(1, 0).long(), "tta_rules", mask_id=MASK, gen_length=16, constraint_fn=noted)
+    # All candidates filled in, for the trace; and the choice, for both what is held back and what is taken back.
+    assert logs["total_steps"] < len(asked) <= 2 * logs["total_steps"]
+
+
 def test_without_a_constraint_heeding_changes_nothing(toy: ToyDenoiser) -> None:
     arguments: dict[str, Any] = {"mask_id": MASK, "gen_length": 16}
     heeding, _ = tta_bench.generate(toy, torch.tensor([[3, 4]]), "tta_rules", entropy_bound=0.5, **arguments)

@@ -26,6 +26,20 @@ def evaluate_constraint(constraint_fn: ConstraintFn | None, tokens: Tensor, samp
     return torch.stack([_violation(constraint_fn, tokens[i::samples]) for i in range(samples)], dim=1).flatten(0, 1)
 
 
+def asked_once(judge: ConstraintFn) -> ConstraintFn:
+    """A constraint that remembers what it was asked: for a step, several rules of which ask about the same tokens."""
+    known: list[tuple[Tensor, Tensor]] = []
+
+    def answer(tokens: Tensor) -> Tensor:
+        for asked, violations in known:
+            if torch.equal(asked, tokens):
+                return violations
+        known.append((tokens, judge(tokens)))
+        return known[-1][1]
+
+    return answer
+
+
 def _violation(constraint_fn: ConstraintFn, tokens: Tensor) -> Tensor:
     try:
         violation = constraint_fn(tokens.clone())

@@ -30,11 +30,8 @@ def holdout_probability(denoiser: Denoiser, canvas: Canvas, folds: int) -> Tenso
     """
     if folds < 2:
         raise ValueError(f"folds={folds}: must be at least 2; a single fold hides every token at once")
-    committed = canvas.committed
-    rank = committed.cumsum(dim=1) - 1
     found = torch.zeros(canvas.tokens.shape, device=canvas.tokens.device)
-    for fold in range(folds):
-        hidden = committed & (rank % folds == fold)
+    for hidden in cut(canvas.committed, folds):
         if not bool(hidden.any()):
             continue
         blind = replace(canvas, tokens=canvas.tokens.masked_fill(hidden, canvas.mask_id), focus=hidden)
@@ -77,8 +74,6 @@ class HoldoutViews:
             judged = judged & ~(canvas.masked & canvas.reachable).any(dim=1, keepdim=True)
         found = [self.proposed(denoiser, replace(canvas, focus=open_), noise)] if bool(open_.any()) else []
         found += [self.judgement(denoiser, replace(canvas, focus=judged), noise)] if bool(judged.any()) else []
-        if not found:  # nothing to look at in any row
-            found = [nothing_told(canvas)]
         merged = found[0]
         for other in found[1:]:
             values: dict[str, Any] = {
@@ -99,8 +94,7 @@ class HoldoutViews:
     def judgement(self, denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Prediction:
         """The K looks at the committed tokens looked at."""
         judged, views = canvas.looked, self.folds
-        folds = torch.arange(self.k, device=judged.device)[:, None, None]
-        hidden = judged & ((judged.cumsum(dim=1) - 1) % self.k == folds)
+        hidden = cut(judged, self.k)
         wide = stacked(canvas, hidden)
         if views.dropout is None:
             logits = denoiser.look(wide)
@@ -110,11 +104,16 @@ class HoldoutViews:
         uniform = uniform_at(canvas, noise, self.k)
         number = spread(canvas, torch.arange(uniform.shape[1], device=judged.device)).repeat(self.k, 1)[wide.looked]
         standing = canvas.tokens.repeat(self.k, 1)[wide.looked]
-        told = views.merged(logits, standing, torch.ones_like(standing, dtype=torch.bool), uniform[:, number])
+        told = views.merged(logits, standing, uniform[:, number])
         in_order = number.argsort()  # every position lies in one fold
         passes = hidden.any(dim=2).sum(dim=0) * denoiser.passes
         found = prediction(canvas, 0, {name: values[in_order] for name, values in told.items()})
         return replace(found, forward_passes=passes)
+
+
+def cut(where: Tensor, folds: int) -> Tensor:
+    """(folds, B, L) bool: disjoint parts of ``where`` (B, L); number i of a row is in part i mod ``folds``."""
+    return where & ((where.cumsum(dim=1) - 1) % folds == torch.arange(folds, device=where.device)[:, None, None])
 
 
 def stacked(canvas: Canvas, hidden: Tensor) -> Canvas:
@@ -129,9 +128,3 @@ def stacked(canvas: Canvas, hidden: Tensor) -> Canvas:
         padding=None if canvas.padding is None else canvas.padding.repeat(k, 1),
         focus=hidden.flatten(0, 1),
     )
-
-
-def nothing_told(canvas: Canvas) -> Prediction:
-    """A prediction that tells nothing and cost nothing."""
-    zero = torch.zeros(canvas.tokens.shape, device=canvas.tokens.device)
-    return Prediction(canvas.tokens, zero, zero, zero, zero, zero, forward_passes=0, calls=0)

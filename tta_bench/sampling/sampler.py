@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.commit import Commit
-from tta_bench.sampling.constraints import evaluate_constraint
+from tta_bench.sampling.constraints import asked_once, evaluate_constraint
 from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.freeze import FreezeMemory, FreezeWindow
@@ -253,7 +253,8 @@ class Step:
         prediction, views = sampler.views.predict(self.denoiser, canvas, noise, state.views)
         prediction = carried(prediction, state.prediction, canvas.looked)
         filled_in = torch.where(canvas.masked, prediction.tokens, canvas.tokens)
-        violation = self.violations(filled_in)
+        violations = asked_once(self.violations)
+        violation = violations(filled_in)
         due = sampler.schedule.due(canvas)
         revisable = canvas.editable if prediction.revisable is None else prediction.revisable
         turn = Turn(
@@ -266,7 +267,7 @@ class Step:
             times_remasked=state.times_remasked,
             stored=state.stored,
             previous_commits=state.previous_commits,
-            violations=self.violations,
+            violations=violations,
         )
         commits = sampler.commit.commits(turn, noise)
         check_choice(sampler.commit, "commit", commits, turn.eligible, canvas.step)

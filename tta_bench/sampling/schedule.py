@@ -23,8 +23,8 @@ class Schedule(Protocol):
         uses_steps: every block gets its share of the steps; otherwise the number of steps is the sampler's own affair.
         until_filled: a block is left once it is filled, even before its share is spent.
         verifies: a block is left only after a look that found it filled took nothing back.
-        rounds: such looks a block gets, where it verifies: it is left without one when a position was taken back so often;
-            None for as many as it takes.
+        rounds: where it verifies, the block is left without such a look once a position was taken back so often; None
+            for never.
         times: factor on the steps asked for.
     """
 
@@ -193,7 +193,7 @@ class Open:
 
     Attributes:
         verifies: look once more at the filled block, and stay as long as something is taken back.
-        rounds: such looks at most; None for as many as it takes.
+        rounds: do not look once more when a position was taken back so often; None for always.
     """
 
     verifies: bool = False
@@ -213,7 +213,7 @@ class Draft:
 
     Attributes:
         steps: of a draft of a whole block.
-        rounds: looks at the filled block at most; None for as many as it takes.
+        rounds: do not check again when a position was taken back so often; None for always.
     """
 
     steps: int

@@ -56,7 +56,7 @@ class ShadowView:
         else:
             standing = wide.tokens[wide.looked]
             uniform = uniform_at(wide, noise, self.k, "shadow")
-            found = self.draws.merged(logits, standing, standing == standing, uniform, candidates)
+            found = self.draws.merged(logits, standing, uniform, draws=candidates)
             both = prediction(wide, denoiser.passes, found)
         length = canvas.tokens.shape[1]
         of_real: dict[str, Any] = {

@@ -153,28 +153,35 @@ class TTAViews:
         """Merge the K views of one canvas."""
         logits = self.look(denoiser, canvas, noise)
         draws = Draws.at(canvas, noise, self.candidate_temperature, canvas.masked, "candidate")
-        judged = canvas.reachable[canvas.looked]
-        found = self.merged(logits, canvas.tokens[canvas.looked], judged, uniform_at(canvas, noise, self.k), draws)
+        uniform, judged = uniform_at(canvas, noise, self.k), canvas.reachable[canvas.looked]
+        found = self.merged(logits, canvas.tokens[canvas.looked], uniform, judged, draws)
         return prediction(canvas, denoiser.passes * logits.views, found), None
 
     def merged(
-        self, logits: Logits, standing: Tensor, judged: Tensor, uniform: Tensor, draws: Draws | None = None
+        self,
+        logits: Logits,
+        standing: Tensor,
+        uniform: Tensor,
+        judged: Tensor | None = None,
+        draws: Draws | None = None,
     ) -> dict[str, Tensor]:
         """The fields (M,) of a prediction from what the views say of M positions.
 
         Args:
             logits: of one view that all share, or of K.
             standing: (M,) the tokens that stand there.
-            judged: (M,) bool, where the views' disagreement is wanted.
             uniform: (K, M) random numbers for their draws.
+            judged: (M,) bool, where the views' disagreement is wanted; None for everywhere.
             draws: of candidates; None takes the most probable tokens.
         """
+
+        wanted = torch.ones_like(standing, dtype=torch.bool) if judged is None else judged
 
         def look(views: Softmax, part: slice) -> tuple[Tensor, ...]:
             each = [views[i] for i in range(logits.views)]
             mean = each[0] if logits.views == 1 else Mixture.of(views)
             tokens = mean.best if draws is None or isinstance(mean, Mixture) else draws.tokens(mean, part)
-            entropy, here = mean.entropy, judged[part]
+            entropy, here = mean.entropy, wanted[part]
             apart = self.apart([view.only(here) for view in each], uniform[:, part][:, here])
             apart = torch.zeros_like(entropy).masked_scatter(here, apart.to(entropy.dtype))
             information = mutual_information(entropy, torch.stack([view.entropy for view in each]))

@@ -94,8 +94,10 @@ def tta(
         draft_steps: steps of a draft, with check_and_repair; null commits by the entropy bound.
         repair_threshold: score that a token must exceed to be taken back in a check.
         repair_share: of the block that a check takes back at most.
-        repair_rounds: checks of a block; with the schedule adaptive, how often a position is taken back at most.
-        heed_constraint: hold back what would violate the constraint, and take back tokens of the block that stand against it.
+        repair_rounds: how often a position is taken back at most, with the schedules other than in_loop. A block of which one
+            was, is not checked again.
+        heed_constraint: hold back what would violate the constraint, and take back tokens of the block that stand against it,
+            each at most 5 times.
         heed_share: of the tokens in violation that are held or taken back.
         shuffle_scores: a control: take back as many tokens, but blindly; their scores change places at random.
         cache: none, prefix or dual, see ``tta_bench.sampling.cache``.

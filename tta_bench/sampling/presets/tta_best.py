@@ -33,7 +33,7 @@ def tta_best(
         tta_k: folds of the committed tokens; each is hidden from one of so many looks.
         repair_threshold: tokens are taken back whose probability, hidden, is below 1 minus this.
         repair_share: of the block that a check takes back at most.
-        repair_rounds: checks of a block at most.
+        repair_rounds: how often a position is taken back at most; a block of which one was, is not checked again.
         shuffle_scores: a control: take back as many tokens, but blindly.
         temperature: of the draw of candidates; 0 takes the most probable token.
     """
