@@ -11,7 +11,7 @@ import hashlib
 import operator
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,10 +29,12 @@ class Noise:
     Attributes:
         seed: of the run.
         keys: one per row, for instance ``"test-00012/0"`` (problem and replicate); equal keys draw equal numbers.
+        purposes: what it was asked for so far; nothing was random where that is nothing.
     """
 
     seed: int
     keys: tuple[str, ...]
+    purposes: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # A numpy integer must draw what the equal Python integer draws.
@@ -40,6 +42,7 @@ class Noise:
 
     def uniform(self, step: int, purpose: str, n: int, k: int = 1) -> np.ndarray:
         """(B, n, k) float64 in [0, 1); entry (b, i, j) does not depend on B or n."""
+        self.purposes.add(purpose)
         counter = [0, 0, step, digest(purpose, size=8)]
         return np.stack(
             [
@@ -50,10 +53,11 @@ class Noise:
 
     def repeated(self, n: int) -> Noise:
         """The noise of a batch that holds each row ``n`` times in a row; each repetition draws for itself."""
-        return Noise(self.seed, tuple(f"{key}/sample-{i}" for key in self.keys for i in range(n)))
+        return Noise(self.seed, tuple(f"{key}/sample-{i}" for key in self.keys for i in range(n)), self.purposes)
 
     def seeds(self, step: int, purpose: str, k: int) -> list[list[int]]:
         """One 63-bit seed for each (view, row), as k lists of B, for generators of another library."""
+        self.purposes.add(purpose)
         return [[digest(self.seed, key, step, purpose, view, size=8) >> 1 for key in self.keys] for view in range(k)]
 
 

@@ -13,6 +13,7 @@ import torch
 from tta_bench import catalog, cli
 from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.runner import execute as execution
+from tta_bench.runner.batch import decode_batch
 from tta_bench.runner.prompts import batch_constraint, decode, encode
 from tta_bench.runner.settings import Comparison, comparison
 from tta_bench.runner.study import model_source
@@ -124,6 +125,45 @@ def test_votes_count_answers_as_the_task_reads_them(tmp_path: Path, monkeypatch:
         votes = [text for problem, text in asked if problem == record["problem"]]
         assert votes.count(record["text"]) == max(map(votes.count, votes))
         assert (record["forward_passes"], record["nfe"]) == (12, 12)
+
+
+@pytest.mark.parametrize("sampler", sorted(catalog.names("sampler")))
+def test_replicates_that_must_be_equal_are_not_decoded_again(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        execution,
+        "decode_batch",
+        lambda spec, task, batch, *rest: asked.extend(item.key for item in batch) or decode_batch(spec, task, batch, *rest),
+    )
+    wanted = ("task=listops", f"sampler={sampler}", "sampler@baseline=margin" if sampler == "low_confidence" else "steps=4")
+    assert do(read(tmp_path, *wanted)) == 6
+    once = stored(read(tmp_path, *wanted))
+    assert do(read(tmp_path, *wanted, "replicates=3")) == 12
+    drew, records = once[0]["drew"], stored(read(tmp_path, *wanted, "replicates=3"))
+    assert [record["replicate"] for record in records] == 6 * [0, 1, 2]
+    assert len(asked) == (18 if drew else 6)
+    if drew:
+        assert len({tuple(map(str, r["tokens"])) for r in records}) > 6 or sampler in (
+            "tta",
+            "random_remask",
+            "self_consistency",
+        )
+        return
+    for record in records:
+        first = next(r for r in once if r["problem"] == record["problem"])
+        other = {"key", "replicate", "copy_of"}
+        assert {k: v for k, v in record.items() if k not in other} == {k: v for k, v in first.items() if k not in other}
+        assert record.get("copy_of") == (first["key"] if record["replicate"] else None)
+    assert do(read(tmp_path, *wanted, "replicates=3")) == 0
+    # What was copied is what would have been decoded.
+    again = read(tmp_path / "alone", *wanted, "replicates=3")
+    monkeypatch.setattr(execution, "nothing_random", lambda _: False)
+    do(again)
+    told = [{k: v for k, v in r.items() if k != "copy_of"} for r in records]
+    assert stored(again) == told
+    assert len(asked) == 24
 
 
 def decoded(folder: Path, size: int, *overrides: str) -> list[dict]:

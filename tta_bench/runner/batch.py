@@ -141,6 +141,7 @@ def decode_batch(
     constraint = None
     if spec.constraint == "task" and sampler.uses_constraint:
         constraint = batch_constraint(task, [item.problem for item in batch], prompts, loaded.tokenizer, pads)
+    noise = Noise(spec.seed, tuple(item.key for item in batch))
     denoiser = Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False)))
     generation = sample(
         denoiser,
@@ -149,7 +150,7 @@ def decode_batch(
         tokens,
         (tokens == loaded.mask_id) & ~padding,
         mask_id=loaded.mask_id,
-        noise=Noise(spec.seed, tuple(item.key for item in batch)),
+        noise=noise,
         padding=padding if any(pads) else None,
         constraint_fn=constraint,
         eos=EosPolicy(spec.eos_policy, loaded.end_ids),
@@ -166,6 +167,7 @@ def decode_batch(
             "forward_passes": passes,
             "evaluated_positions": evaluated,
             "nfe": steps * sampler.views.k,
+            "drew": bool(noise.purposes),
             "seconds": generation.seconds / len(batch),
         }
         for item, ids, passes, evaluated, steps in zip(

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +21,7 @@ from tta_bench.runner.isolate import Isolation, automatic_batch_size
 from tta_bench.runner.prompts import encode
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import SCHEMA_VERSION, OpenRun, Record, RunFolder
-from tta_bench.runner.work import Work, find_work
+from tta_bench.runner.work import Work, find_work, nothing_random, replicated
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import StepInfo
 
@@ -216,19 +218,35 @@ class Visit:
         self.store()
 
     def generate(self) -> None:
-        """Generate what is missing."""
+        """Generate what is missing, one replicate after the other; what is known from an earlier one is not decoded again."""
+        for _, places in groupby(self.work.missing, key=itemgetter(2)):
+            open_ = [place for place in places if not self.known(*place)]
+            if open_:
+                self.decode_all(open_)
+
+    def known(self, key: str, problem: Problem, replicate: int) -> bool:
+        """Keep the record of a replicate that equals another, if there is such a one."""
+        same = self.work.alike.get(problem.id)
+        if same is None:
+            return False
+        self.keep([replicated(same, key, replicate)], NO_TRACE)
+        return True
+
+    def decode_all(self, places: Sequence[tuple[str, Problem, int]]) -> None:
+        """Generate the answers named by key, problem and replicate."""
         check_model(self.spec, self.model.get())
-        items = list(self.encoded(self.model.get()))
-        size = self.effort.batch_size or automatic_batch_size(self.spec, items, self.model.get())
-        self.isolation = Isolation(self.decode, size)
+        items = list(self.encoded(self.model.get(), places))
+        if self.isolation is None:
+            size = self.effort.batch_size or automatic_batch_size(self.spec, items, self.model.get())
+            self.isolation = Isolation(self.decode, size)
         self.watch.started()
         for batch in batches(items, self.isolation.size):
             for records, trace in self.isolation.outcomes(batch):
                 self.keep([self.scored(record, self.problems[record["key"]]) for record in records], trace)
 
-    def encoded(self, loaded: LoadedModel) -> Iterator[Item]:
-        """The missing items as token ids; what cannot be encoded has an error record."""
-        for key, problem, replicate in self.work.missing:
+    def encoded(self, loaded: LoadedModel, places: Sequence[tuple[str, Problem, int]]) -> Iterator[Item]:
+        """Missing items as token ids; what cannot be encoded has an error record."""
+        for key, problem, replicate in places:
             try:
                 prompt = encode(
                     problem, loaded.tokenizer, loaded.mask_id, self.spec.gen_length, self.spec.manner(loaded.end_ids)
@@ -258,6 +276,7 @@ class Visit:
         self.held.append((records, trace))
         errors = [record for record in records if record["error"]]
         self.failed += len(errors)
+        self.work.alike.update({record["problem"]: record for record in records if nothing_random(record)})
         if sum(len(part) for part, _ in self.held) >= GROUP_RECORDS or time.monotonic() - self.stored >= GROUP_SECONDS:
             self.store()
         if self.failed > self.effort.max_failures:

@@ -27,7 +27,7 @@ SCHEMA_VERSION = 2
 """Of config.yaml, manifest.json and records.jsonl. Raised when a reader of the old form would misread the new one; ``upgraded``
 then reads the old one. Version 1 had no ``data``, ``prompt`` and ``error`` in its records and no ``environments``."""
 
-NEW_FIELDS = {"data", "prompt", "error", "cluster", "filled"}
+NEW_FIELDS = {"data", "prompt", "error", "cluster", "filled", "drew"}
 """Of records that not all of them have: what was not recorded reads as None."""
 
 TOKEN = "token."

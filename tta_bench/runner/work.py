@@ -38,12 +38,14 @@ class Work:
         unscored: records whose text is there but not their score, each with its problem.
         n_done: records that were asked for and are there.
         tally: of all keys of the run, asked for or not.
+        alike: by problem a record for which nothing random was drawn, so that every replicate of it is the same.
     """
 
     missing: list[tuple[str, Problem, int]]
     unscored: list[tuple[Record, Problem]]
     n_done: int
     tally: Tally
+    alike: dict[str, Record] = field(default_factory=dict)
 
 
 def find_work(folder: RunFolder, problems: Sequence[Problem], replicates: int) -> Work:
@@ -56,6 +58,7 @@ def find_work(folder: RunFolder, problems: Sequence[Problem], replicates: int) -
     by_id = {p.id: p for p in problems}
     tally = Tally()
     unscored: dict[str, tuple[Record, Problem]] = {}
+    alike: dict[str, Record] = {}
     for record in folder.lines():
         tally.add(record)
         expected = digests.get(record["problem"])
@@ -70,6 +73,18 @@ def find_work(folder: RunFolder, problems: Sequence[Problem], replicates: int) -
             unscored[record["key"]] = record, by_id[record["problem"]]
         elif unscored:
             unscored.pop(record["key"], None)
+        if nothing_random(record):
+            alike[record["problem"]] = record
     wanted = ((record_key(p.id, r), p, r) for r in range(replicates) for p in problems)
     missing = [place for place in wanted if place[0] not in tally.good and place[0] not in unscored]
-    return Work(missing, list(unscored.values()), len(problems) * replicates - len(missing) - len(unscored), tally)
+    return Work(missing, list(unscored.values()), len(problems) * replicates - len(missing) - len(unscored), tally, alike)
+
+
+def nothing_random(record: Record) -> bool:
+    """Whether another replicate of a record's problem would be the same: it is an answer that took no random number."""
+    return record.get("drew") is False and not record["error"]
+
+
+def replicated(record: Record, key: str, replicate: int) -> Record:
+    """The record of another replicate of a problem, where all are the same; ``copy_of`` names the one that was decoded."""
+    return record | {"key": key, "replicate": replicate, "copy_of": record.get("copy_of", record["key"])}

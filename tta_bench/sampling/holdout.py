@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.views import Draws, TTAViews, perturbed, prediction, single, spread, uniform_at
+from tta_bench.sampling.views import Draws, TTAViews, perturbed, prediction, single, spread
 from tta_bench.types import Canvas, Place, Prediction
 
 
@@ -101,7 +101,7 @@ class HoldoutViews:
         else:
             seeds = [seed for view in noise.seeds(canvas.step, "dropout", self.k) for seed in view]
             logits = perturbed(denoiser, wide, views.dropout, [seeds])
-        uniform = uniform_at(canvas, noise, self.k)
+        uniform = views.uniform(canvas, noise)
         number = spread(canvas, torch.arange(uniform.shape[1], device=judged.device)).repeat(self.k, 1)[wide.looked]
         standing = canvas.tokens.repeat(self.k, 1)[wide.looked]
         told = views.merged(logits, standing, uniform[:, number])

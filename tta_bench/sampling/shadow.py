@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.views import Draws, TTAViews, check_temperature, prediction, single, uniform_at
+from tta_bench.sampling.views import Draws, TTAViews, check_temperature, prediction, single
 from tta_bench.types import Canvas, Prediction
 
 JUDGED = ("support", "entropy", "disagreement", "mutual_information")
@@ -55,7 +55,7 @@ class ShadowView:
             both = single(logits, wide, candidates, denoiser.passes)
         else:
             standing = wide.tokens[wide.looked]
-            uniform = uniform_at(wide, noise, self.k, "shadow")
+            uniform = self.draws.uniform(wide, noise, "shadow")
             found = self.draws.merged(logits, standing, uniform, draws=candidates)
             both = prediction(wide, denoiser.passes, found)
         length = canvas.tokens.shape[1]

@@ -153,9 +153,15 @@ class TTAViews:
         """Merge the K views of one canvas."""
         logits = self.look(denoiser, canvas, noise)
         draws = Draws.at(canvas, noise, self.candidate_temperature, canvas.masked, "candidate")
-        uniform, judged = uniform_at(canvas, noise, self.k), canvas.reachable[canvas.looked]
+        uniform, judged = self.uniform(canvas, noise), canvas.reachable[canvas.looked]
         found = self.merged(logits, canvas.tokens[canvas.looked], uniform, judged, draws)
         return prediction(canvas, denoiser.passes * logits.views, found), None
+
+    def uniform(self, canvas: Canvas, noise: Noise, purpose: str = "draw") -> Tensor:
+        """(K, M) random numbers for the views' draws; zeros where their disagreement is told in closed form."""
+        if self.disagreement == "draws":
+            return uniform_at(canvas, noise, self.k, purpose)
+        return torch.zeros(self.k, int(canvas.looked.sum()), dtype=torch.float64, device=canvas.tokens.device)
 
     def merged(
         self,

@@ -22,7 +22,8 @@ def tta_best(
 ) -> Sampler:
     """Fill the block by the entropy bound, hide every token once, take back the improbable ones, and fill the block again.
 
-    ``tta`` with ``schedule=check_and_repair``, ``tta_views=holdout`` and 1 - p as the only term of its score. Its defaults were
+    ``tta`` with ``schedule=check_and_repair``, ``tta_views=holdout`` and 1 - p as the only term of its score; the views'
+    disagreement is told in closed form, so that nothing is drawn. Its defaults were
     chosen on the dev splits of the embedded tasks, for the embedded model (experiments/check_and_repair).
 
     Cost: one forward pass a step of draft and repair, ``tta_k`` a check, and as many steps as that takes; ``steps`` is not
@@ -38,8 +39,9 @@ def tta_best(
         temperature: of the draw of candidates; 0 takes the most probable token.
     """
     score: Score = UncertaintyScore(0.0, 0.0, 0.0, 0.0, delta_improbability=1.0)
+    looks = TTAViews(k=tta_k, disagreement="expected", candidate_temperature=temperature)
     return Sampler(
-        views=HoldoutViews(TTAViews(k=tta_k, candidate_temperature=temperature), when_filled=True),
+        views=HoldoutViews(looks, when_filled=True),
         commit=EntropyBound(entropy_bound),
         schedule=Open(verifies=True, rounds=repair_rounds),
         remask=Repair(Shuffled(score) if shuffle_scores else score, repair_threshold, repair_share, repair_rounds),

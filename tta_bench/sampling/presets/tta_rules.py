@@ -23,5 +23,5 @@ def tta_rules(*, entropy_bound: float = 3.0, heed_share: float = 0.5, temperatur
         temperature: of the draw of candidates; 0 takes the most probable token.
     """
     heeding = Heeding(EntropyBound(entropy_bound), heed_share)
-    views = TTAViews(k=1, candidate_temperature=temperature)
+    views = TTAViews(k=1, disagreement="expected", candidate_temperature=temperature)
     return Sampler(views=views, commit=heeding, schedule=Open(), remask=heeding)
