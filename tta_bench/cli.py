@@ -124,6 +124,10 @@ def understand(words: Sequence[str], *more: str) -> Asked:
     configs = [compose([*job, *more]) for job in jobs]
     comparisons = [read(config) for config in configs]
     tests = {test_plan(config) for config in configs}
+    focus = {plan.focus for plan in tests} - {None}
+    samplers = tuple(sorted({spec.sampler.name for found in comparisons for spec in found.runs}))
+    if not focus <= set(samplers):
+        raise ConfigurationError(f"analysis.focus={focus.pop()}: is no sampler of this study; it has {', '.join(samplers)}")
     allowed = {allowances(config) for config in configs}
     if len(tests) > 1 or len(allowed) > 1:
         raise ConfigurationError("analysis: its settings are fixed before a study; sweep something else")

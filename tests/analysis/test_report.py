@@ -142,3 +142,21 @@ def test_the_analysis_needs_no_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules), 'torch was loaded'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_signal_figure_draws_what_was_judged_at_each_step() -> None:
+    rows = [
+        {"task": task, "sampler": "tta", "level": "token", "step": step, "signal": signal, "metric": "auroc", "value": value}
+        for task in ("a", "b")
+        for signal, value in (("entropy", 0.6), ("holdout probability", 0.8))
+        for step in ("2", "3", "end")
+    ]
+    frame = pd.DataFrame(rows).assign(value_low=0.5, value_high=0.9)
+    figure = figures.signal_quality(frame)
+    assert figure
+    left, right = figure.axes
+    assert [axis.get_title(loc="left") for axis in (left, right)] == ["a: tta", "b: tta"]
+    drawn = {line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in right.get_lines()[:2]}
+    assert drawn == {"entropy": ([2, 3], [0.6, 0.6]), "holdout probability": ([2, 3], [0.8, 0.8])}
+    assert figures.signal_quality(frame[frame["step"] == "end"]) is None
+    assert figures.signal_quality(frame.assign(level="answer")) is None

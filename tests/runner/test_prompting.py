@@ -81,6 +81,7 @@ def test_a_template_that_writes_the_beginning_itself_gets_no_second() -> None:
         ("bert", ["sampler.cache=dual"], "sampler.cache=dual: MaskedLM keeps no keys and values; use cache=none"),
         ("bert", ["model.chat_template=true"], "model.chat_template=true: the tokenizer has no chat template; set it to false"),
         ("dream", ["sampler=wino"], "sampler=wino: the logits of DreamModel are shifted"),
+        ("dream", ["probe_shadow=true"], "probe_shadow=true: the logits of DreamModel are shifted"),
         ("plain", ["model.add_bos=true"], "model.add_bos=true: the tokenizer has no token for the beginning of a text"),
     ],
 )

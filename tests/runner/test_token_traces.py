@@ -13,6 +13,7 @@ import torch
 from tests.runner.test_runs import read, stored
 from tests.toy import ToyDenoiser
 from tta_bench.models.checkpoint import ModelSettings
+from tta_bench.rng import Noise
 from tta_bench.runner import execute as execution
 from tta_bench.runner.prompts import encode
 from tta_bench.runner.settings import Comparison
@@ -20,6 +21,10 @@ from tta_bench.runner.store import UNJUDGED, RunFolder
 from tta_bench.runner.study import model_source
 from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.sampling.holdout import holdout_probability
+from tta_bench.sampling.presets.random_remask import random_remask
+from tta_bench.sampling.sampler import sample
+from tta_bench.sampling.schedule import Blocks
+from tta_bench.sampling.trace import instability
 from tta_bench.tasks import load
 from tta_bench.types import Canvas, Place
 
@@ -110,8 +115,31 @@ def test_a_probe_changes_no_record_and_is_the_hidden_probability(tmp_path: Path)
     # Hidden, a token is less certain than what the model repeats because it sees it.
     standing = tokens[~tokens["fresh"]]
     assert standing["holdout"].mean() < standing["support"].mean()
+    shadowed = traced(read(tmp_path / "shadowed"), probe_shadow=True)
+    assert stored(plain) == stored(read(tmp_path / "shadowed"))
+    assert "holdout" not in shadowed
+    assert shadowed["shadow"].between(0, 1).all()
+    assert shadowed.loc[~shadowed["fresh"], "shadow"].mean() < standing["support"].mean()
     with pytest.raises(ValueError, match="probe_folds=1"):
         execution.Effort(probe_folds=1)
+
+
+def test_instability_counts_the_changes_of_a_prediction() -> None:
+    model, mask = ToyDenoiser().eval(), 96
+    tokens = torch.full((2, 6), mask)
+    generation = sample(
+        Denoiser(model), random_remask(), Blocks(5, None), tokens, tokens == mask,
+        mask_id=mask, noise=Noise(0, ("a", "b")),
+    )  # fmt: skip
+    predicted = [info.prediction.tokens for info in generation.steps]
+    found = instability(generation.steps)
+    assert len(found) == 5
+    assert not found[0].any()
+    for i in range(1, 5):
+        by_hand = sum((predicted[j] != predicted[j - 1]).float() for j in range(1, i + 1)) / i
+        torch.testing.assert_close(found[i], by_hand)
+    assert found[-1].any()
+    assert instability([]) == []
 
 
 def test_holdout_probabilities_by_brute_force() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from tta_bench.sampling.distributions import Softmax, blocked
 from tta_bench.sampling.holdout import HoldoutViews, holdout_probability
 from tta_bench.sampling.presets.tta import tta
 from tta_bench.sampling.remask import Shuffled, UncertaintyScore
+from tta_bench.sampling.shadow import ShadowView, shadow_probability
 from tta_bench.sampling.uncertainty import disagreement, expected_disagreement
 from tta_bench.sampling.views import TTAViews, hidden_context
 from tta_bench.types import Canvas, Place, Turn
@@ -75,6 +77,20 @@ def test_holdout_views_say_of_a_token_what_the_model_says_that_cannot_see_it(toy
         blind = Canvas(**(vars(canvas) | {"tokens": canvas.tokens.masked_fill(hidden, MASK)}))
         alone, _ = TTAViews(k=1).predict(denoiser, blind, noise, None)
         assert told.entropy[0, 1] == alone.entropy[0, 1]
+
+
+def test_a_shadow_judges_every_block_at_once(toy: ToyDenoiser) -> None:
+    canvas = row([5, 6, 7, 8, MASK, 9, 10, MASK, 11], start=1)
+    denoiser = Denoiser(toy)
+    found = shadow_probability(denoiser, canvas)
+    judged, _ = ShadowView().predict(denoiser, canvas, Noise(0, ("a",)), None)  # of one block, which is all there is
+    torch.testing.assert_close(found[canvas.committed], judged.support[canvas.committed].float())
+    assert not found[~canvas.committed].any()
+    # The current block does not matter.
+    later = replace(canvas, place=replace(canvas.place, start=canvas.place.end - 1))
+    torch.testing.assert_close(shadow_probability(denoiser, later), found)
+    with pytest.raises(ValueError, match="shift_logits=True"):
+        shadow_probability(Denoiser(toy, shift_logits=True), canvas)
 
 
 def test_holdout_views_cost_only_the_looks_that_have_something_to_say(toy: ToyDenoiser) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tta_bench.analysis import equal_compute
 from tta_bench.analysis.compare import Compared
-from tta_bench.analysis.describe import Describer, all_but, named, without_steps
+from tta_bench.analysis.describe import PACE, Describer, all_but, named, without_budget
 from tta_bench.analysis.equal_compute import Curve
 from tta_bench.analysis.gate import complete, differences
 from tta_bench.analysis.load import Pair, Run, Study
@@ -53,16 +53,29 @@ class Family:
 
 
 def budget_free(run: Run) -> str:
-    """A run's configuration but for what sets its budget: the steps, or, of a sampler that counts none, its parameters."""
-    config = run.config if run.config["steps"] is not None else run.config | {"sampler": {"name": run.sampler}}
-    return all_but(config, "steps")
+    """A run's configuration but for what sets its budget.
+
+    That is the number of steps, and the parameter that ``PACE`` has for the sampler; of one that counts no steps and is not
+    known there, all parameters.
+    """
+    pace, sampler = PACE.get(run.sampler), run.config["sampler"]
+    if pace is None and run.config["steps"] is None:
+        sampler = {"name": run.sampler}
+    return all_but(run.config | {"sampler": {key: value for key, value in sampler.items() if key != pace}}, "steps")
+
+
+def budget_free_settings(run: Run, describe: Describer) -> str:
+    """What tells a run's family from others, in words; nothing where all its parameters stand for its budget."""
+    known = run.config["steps"] is not None or run.sampler in PACE
+    return without_budget(run.sampler, describe(run)) if known else ""
 
 
 def one_budget(members: Sequence[Run]) -> bool:
-    """Whether runs differ in one setting at most, which then is their budget."""
+    """Whether runs differ in one setting at most, which then is their budget, or in several that change together."""
     settings = [flat({key: value for key, value in run.config.items() if key != "schema"}) for run in members]
-    keys = {key for found in settings for key in found}
-    return sum(len({repr(found.get(key)) for found in settings}) > 1 for key in keys) <= 1
+    keys = sorted({key for found in settings for key in found})
+    levels = [tuple(repr(found.get(key)) for key in keys) for found in settings]
+    return len(set(levels)) == max(len(set(column)) for column in zip(*levels, strict=True))
 
 
 def family(first: Run, others: Sequence[Run], study: Study) -> Family:
@@ -89,19 +102,23 @@ def family(first: Run, others: Sequence[Run], study: Study) -> Family:
     return Family(tuple(different[cost] for cost in sorted(different)), problems, study.replicates)
 
 
-def families(runs: Sequence[Run], study: Study) -> dict[str, Family]:
-    """For each run, by its id, the family that it belongs to: those that ``budget_free`` does not tell from it."""
+def kin(runs: Sequence[Run]) -> list[list[Run]]:
+    """Different runs, those that ``budget_free`` does not tell apart together.
+
+    Where several parameters were swept, no line through the runs is a curve: each stands alone.
+    """
     groups: dict[str, dict[str, Run]] = {}
     for run in runs:
         groups.setdefault(budget_free(run), {})[run.run_id] = run
-    found = {}
-    for members in groups.values():
-        # Where several parameters were swept, no line through the runs is a curve: each stands alone.
-        curve = one_budget(list(members.values()))
-        for run in members.values():
-            others = [other for other in members.values() if other is not run] if curve else []
-            found[run.run_id] = family(run, others, study)
-    return found
+    members = [list(group.values()) for group in groups.values()]
+    return [part for group in members for part in ([group] if one_budget(group) else [[run] for run in group])]
+
+
+def families(runs: Sequence[Run], study: Study) -> dict[str, Family]:
+    """For each run, by its id, the family of its kin."""
+    return {
+        run.run_id: family(run, [other for other in group if other is not run], study) for group in kin(runs) for run in group
+    }
 
 
 def at_equal_passes(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
@@ -191,7 +208,7 @@ def whole_curves(found: Sequence[Compared], study: Study, describe: Describer, p
         rows.append(
             {
                 **named(run, describe),
-                "settings": without_steps(describe(run)) if run.config["steps"] else "",
+                "settings": budget_free_settings(run, describe),
                 "n_problems": len(match.problems),
                 "budgets": " ".join(f"{x:g}" for x in mine.passes),
                 "baseline_budgets": " ".join(f"{x:g}" for x in base.passes),

@@ -13,6 +13,20 @@ ALWAYS = ("cache",)
 """Settings that are told wherever they are set: what a pass costs, and what is approximated, must not be overlooked."""
 
 
+PACE = {
+    "threshold": "threshold",
+    "factor": "factor",
+    "entropy_bound": "gamma",
+    "klass": "conf_threshold",
+    "wino": "threshold",
+    "t2m": "threshold",
+    "tta": "entropy_bound",
+    "tta_best": "entropy_bound",
+    "tta_rules": "entropy_bound",
+}
+"""Of samplers that decide for themselves how many tokens they commit, the parameter that sets how many passes they take."""
+
+
 class Describer:
     """Says, of a run, its steps and whatever else differs among the runs of its sampler, or is set in some of them only."""
 
@@ -50,9 +64,10 @@ def settings_of(run: Run) -> dict[str, Any]:
     return {"model": run.config["model"]["name"]} | {k: run.config[k] for k in general if k in run.config} | task | sampler
 
 
-def without_steps(settings: str) -> str:
-    """Settings but for the steps."""
-    return " ".join(part for part in settings.split() if not part.startswith("steps="))
+def without_budget(sampler: str, settings: str) -> str:
+    """Settings but for what sets the budget: the steps, or the parameter that stands for them."""
+    ends = tuple(f"{name}=" for name in ("steps", PACE.get(sampler)) if name)
+    return " ".join(part for part in settings.split() if not part.startswith(ends))
 
 
 def all_but(config: Mapping[str, Any], *left_out: str) -> str:

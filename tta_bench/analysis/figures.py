@@ -13,9 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tta_bench.analysis.describe import without_steps
+from tta_bench.analysis import equal_compute
+from tta_bench.analysis.describe import without_budget
 from tta_bench.analysis.stats import mean_interval
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -36,39 +38,82 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def accuracy_versus_passes(summary: pd.DataFrame) -> Figure:
+COLOURS, MARKERS = 7, "osD^vPX"
+"""Lines that can be told apart by their colour; where there are more, the others are grey."""
+
+
+def accuracy_versus_passes(summary: pd.DataFrame, focus: str | None = None) -> Figure:
     """Score against forward passes, one panel a task, one line a sampler variant, 95 % intervals as bands.
+
+    Of many variants those have a colour that ``chosen`` names; the others are thin and grey.
 
     Args:
         summary: as ``summarize`` gives it.
+        focus: a sampler that has a colour in any case.
     """
     tasks = list(dict.fromkeys(summary["task"]))
     frame = summary.assign(variant=[variant(s, t) for s, t in zip(summary["sampler"], summary["settings"], strict=True)])
     variants = list(dict.fromkeys(frame["variant"]))
+    shown = chosen(frame, focus) if len(variants) > COLOURS else variants
     with paper_style():
         figure, axes = panels(1, len(tasks), height=2.5)
         for axis, task in zip(axes[0], tasks, strict=True):
-            for i, name in enumerate(variants):
-                line = frame[(frame["task"] == task) & (frame["variant"] == name)].sort_values("forward_passes")
-                line = line.drop_duplicates("run_id")  # one that stands beside several baselines
-                if line.empty:
-                    continue
-                x, y = line["forward_passes"].to_numpy(float), 100 * line["score"].to_numpy(float)
-                marker = "osD^vPX*"[i % 8]
-                axis.plot(x, y, marker=marker, label=name, zorder=3, color=f"C{i % 7}")
-                low, high = (100 * line[c].to_numpy(float) for c in ("score_ci_low", "score_ci_high"))
-                if len(x) > 1:
-                    axis.fill_between(x, low, high, alpha=0.12, linewidth=0, color=f"C{i % 7}")
+            of_task = frame[frame["task"] == task].drop_duplicates("run_id")  # one may stand beside several baselines
+            for name, part in of_task.groupby("variant", sort=False):
+                line = part.sort_values("forward_passes")
+                if name in shown:
+                    coloured(axis, line, shown.index(str(name)), str(name))
                 else:
-                    axis.vlines(x, low, high, color=f"C{i % 7}", alpha=0.35)
+                    axis.plot(
+                        line["forward_passes"], 100 * line["score"], color="0.75", linewidth=0.7, marker=".", markersize=2
+                    )
             axis.set(title=task, xlabel="forward passes", ylim=(-2, 102))
-            ticks = pass_ticks(frame.loc[frame["task"] == task, "forward_passes"])
+            ticks = pass_ticks(of_task["forward_passes"])
             axis.set_xscale("log", base=2)
             axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
         axes[0][0].set_ylabel("score (%)")
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(variants)))
+        handles = {
+            str(label): handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        names = [name for name in shown if name in handles]
+        keys = [handles[name] for name in names]
+        if len(variants) > len(shown):
+            names.append(f"{len(variants) - len(shown)} others")
+            keys.append(Line2D([], [], color="0.75", linewidth=0.7, marker=".", markersize=2))
+        width = figure.get_figwidth() / (0.35 + 0.055 * max(map(len, names)))
+        figure.legend(keys, names, loc="outside lower center", ncols=max(1, min(5, len(names), int(width))))
     return figure
+
+
+def coloured(axis: Axes, line: pd.DataFrame, number: int, name: str) -> None:
+    """One variant's line with its intervals, in the colour and with the marker of its number."""
+    colour, marker = f"C{number % COLOURS}", MARKERS[number % len(MARKERS)]
+    x, y = line["forward_passes"].to_numpy(float), 100 * line["score"].to_numpy(float)
+    axis.plot(x, y, marker=marker, label=name, zorder=3, color=colour)
+    low, high = (100 * line[c].to_numpy(float) for c in ("score_ci_low", "score_ci_high"))
+    if len(x) > 1:
+        axis.fill_between(x, low, high, alpha=0.12, linewidth=0, color=colour)
+    else:
+        axis.vlines(x, low, high, color=colour, alpha=0.35)
+
+
+def chosen(frame: pd.DataFrame, focus: str | None = None) -> list[str]:
+    """The variants to be told apart: the baselines, those in focus, and those with the most runs on the Pareto fronts.
+
+    Args:
+        frame: a summary with a column ``variant``.
+        focus: a sampler.
+    """
+    runs = frame.drop_duplicates("run_id")
+    on_front = [
+        pd.Series(equal_compute.on_front(part["forward_passes"], part["score"]), index=part.index)
+        for _, part in runs.groupby("task", sort=False)
+    ]
+    counts = pd.concat(on_front).groupby(runs["variant"]).sum()
+    first = [*frame.loc[frame["verdict"] == "", "variant"], *frame.loc[frame["sampler"] == focus, "variant"]]
+    ranked = sorted(counts[counts > 0].index, key=lambda name: (-counts[name], name))
+    return [*dict.fromkeys([*first, *ranked])][:COLOURS]
 
 
 def pass_ticks(passes: pd.Series) -> list[float]:
@@ -81,8 +126,8 @@ def pass_ticks(passes: pd.Series) -> list[float]:
 
 
 def variant(sampler: str, settings: str) -> str:
-    """A sampler with its settings but the steps, which are the x axis."""
-    return f"{sampler} {without_steps(settings)}".strip()
+    """A sampler with its settings but those that set its budget, which is the x axis."""
+    return f"{sampler} {without_budget(sampler, settings)}".strip()
 
 
 def uncertainty_evolution(traces: dict[str, pd.DataFrame]) -> Figure:
@@ -125,6 +170,46 @@ def band(axis: Axes, trace: pd.DataFrame, column: str, label: str, colour: str, 
     axis.plot(steps, [e.value for e in estimates], dash, color=colour, label=label)
     low, high = np.array([(e.ci_low, e.ci_high) for e in estimates]).T
     axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def signal_quality(frame: pd.DataFrame) -> Figure | None:
+    """AUROC of every signal over the steps: how well it tells wrong tokens from right ones; a panel for each task and sampler.
+
+    Args:
+        frame: of ``uncertainty``.
+
+    Returns:
+        None where no tokens were judged at any step.
+    """
+    rows = frame[(frame["level"] == "token") & (frame["metric"] == "auroc") & (frame["step"] != "end")]
+    rows = rows.assign(at=rows["step"].astype(int)).dropna(subset=["value"])
+    if rows.empty:
+        return None
+    samplers, tasks, signals = (list(dict.fromkeys(rows[name])) for name in ("sampler", "task", "signal"))
+    with paper_style():
+        figure, axes = panels(len(samplers), len(tasks), height=1.75)
+        for (sampler, task), part in rows.groupby(["sampler", "task"], sort=False):
+            axis = axes[samplers.index(str(sampler))][tasks.index(str(task))]
+            for signal, line in part.groupby("signal", sort=False):
+                number = signals.index(str(signal))
+                colour, dash = f"C{number % COLOURS}", ("-", "--")[number // COLOURS % 2]
+                axis.plot(line["at"], line["value"], dash, color=colour, label=str(signal), marker=".", markersize=3)
+                axis.fill_between(line["at"], line["value_low"], line["value_high"], color=colour, alpha=0.1, linewidth=0)
+            axis.axhline(0.5, color="0.4", linewidth=0.8, linestyle=":")
+            axis.set(title=f"{task}: {sampler}", ylim=(0.3, 1.02))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        for row in axes:
+            row[0].set_ylabel("AUROC")
+        for axis in axes[-1]:
+            axis.set_xlabel("step")
+        handles = {
+            str(label): handle
+            for row in axes
+            for axis in row
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend([handles[s] for s in signals], signals, loc="outside lower center", ncols=5 if len(tasks) > 1 else 2)
+    return figure
 
 
 LEAST_RANGE = 10.0

@@ -25,6 +25,7 @@ from tta_bench.analysis.remasking import remasking
 from tta_bench.analysis.section import Section, readable
 from tta_bench.analysis.selection import selection
 from tta_bench.analysis.signals import uncertainty
+from tta_bench.analysis.standings import focused, standings, standings_table
 from tta_bench.analysis.summary import SUMMARY_METHODS, summary_of
 from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, listed, readable_rows, write_tables
 
@@ -65,7 +66,11 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     sections = sections_of(compared, study, describe, plan, equal)
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note) + write_sections(sections, folder / "tables")
-    drawn = drawings(summary, compared, study)
+    drawn = drawings(summary, compared, study, plan.focus)
+    judged = next((section for section in sections if section.name == "uncertainty"), None)
+    quality = figures.signal_quality(judged.frame) if judged else None
+    if quality:
+        drawn["signal_quality"] = quality
     for name, figure in drawn.items():
         files += figures.save(figure, folder / "figures", name)
     answer = tuple(sentences(summary))
@@ -88,6 +93,8 @@ def sections_of(
     """The tables beside the summary, ``equal`` first, those left out for which the study has no data."""
     found = (
         equal,
+        standings(compared, study, describe, plan),
+        focused(compared, study, describe, plan),
         whole_curves(compared, study, describe, plan),
         pareto(compared, study, describe, plan),
         across_tasks(compared, plan),
@@ -99,7 +106,7 @@ def sections_of(
     return tuple(section for section in found if section)
 
 
-TABLES = ("equal_passes", "curves", "pareto", "tasks", "effects", "selection", "uncertainty", "remasking")
+TABLES = ("equal_passes", "standings", "focus", "curves", "pareto", "tasks", "effects", "selection", "uncertainty", "remasking")
 """Names of the tables that a report may have."""
 
 
@@ -111,12 +118,28 @@ def write_sections(sections: Sequence[Section], folder: Path) -> list[Path]:
         (folder / f"{name}.csv").unlink(missing_ok=True)
     for section, path in zip(sections, paths, strict=True):
         section.frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    readable_standings = folder / "standings.md"
+    readable_standings.unlink(missing_ok=True)
+    for section in sections:
+        if section.name == "standings":
+            readable_standings.write_text(standings_page(section))
+            paths.append(readable_standings)
     return paths
 
 
-def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study) -> dict[str, Figure]:
-    """The figures, by name."""
-    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()])}
+def standings_page(section: Section) -> str:
+    """The standings for reading: a table for each budget."""
+    tables = [standings_table(section.frame, [budget]) for budget in sorted(set(section.frame["budget"]))]
+    key = (
+        "Per cent; columns: task, forward passes. Bold: better than the baseline at the same budget, italic: worse, both "
+        "adjusted by max-T over all cells."
+    )
+    return "\n".join(tables) + f"\n{key} {section.note}\n"
+
+
+def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study, focus: str | None = None) -> dict[str, Figure]:
+    """The figures, by name; a sampler in ``focus`` has a colour of its own in any case."""
+    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()], focus)}
     pairs = [(one.pair, one.problems) for one in compared]
     traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in representative(pairs)}
     traces = {name: trace for name, trace in traces.items() if len(trace)}

@@ -28,12 +28,14 @@ SIGNALS = {
     "violation": "violation",
     "support": "token probability",
     "holdout": "holdout probability",
+    "shadow": "shadow probability",
+    "instability": "instability",
     "confidence": "commit confidence",
     "doubt": "remasking score",
 }
 """Columns of a trace, and what they are called."""
 
-PROBABILITIES = ("support", "holdout", "confidence")
+PROBABILITIES = ("support", "holdout", "shadow", "confidence")
 """Signals that are probabilities of being right: their uncertainty is 1 - p."""
 
 FIRST = ("tta", "random_remask")

@@ -22,8 +22,8 @@ from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.holdout import holdout_probability
 from tta_bench.sampling.sampler import evaluating, sample
 from tta_bench.sampling.schedule import Blocks
-from tta_bench.sampling.shadow import ShadowView
-from tta_bench.sampling.trace import STATISTICS, step_statistics, token_statistics
+from tta_bench.sampling.shadow import ShadowView, shadow_probability
+from tta_bench.sampling.trace import STATISTICS, instability, step_statistics, token_statistics
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import Generation, Observe, StepInfo
 
@@ -76,7 +76,7 @@ class LoadedModel:
     end_ids: tuple[int, ...]
 
 
-def check_model(spec: RunSpec, loaded: LoadedModel) -> None:
+def check_model(spec: RunSpec, loaded: LoadedModel, *, shadow: bool = False) -> None:
     """Refuse settings that the model or its tokenizer cannot follow in any problem.
 
     Raises:
@@ -91,10 +91,14 @@ def check_model(spec: RunSpec, loaded: LoadedModel) -> None:
         chat("a prompt", tokenizer)
     if spec.add_bos:
         first_id(tokenizer)
-    if isinstance(spec.strategy().views, ShadowView) and getattr(loaded.model, "shift_logits", False):
-        raise CheckpointError(
-            f"sampler={spec.sampler.name}: the logits of {name} are shifted, and a shadow block cannot use them; take another"
-        )
+    if getattr(loaded.model, "shift_logits", False):
+        if isinstance(spec.strategy().views, ShadowView):
+            raise CheckpointError(
+                f"sampler={spec.sampler.name}: the logits of {name} are shifted, and a shadow block cannot use them; "
+                "take another"
+            )
+        if shadow:
+            raise CheckpointError(f"probe_shadow=true: the logits of {name} are shifted, and no shadow can use them")
 
 
 def batches(items: Sequence[Item], size: int, *, padded: bool = True) -> Iterator[list[Item]]:
@@ -123,6 +127,8 @@ def decode_batch(
     loaded: LoadedModel,
     observe: Observe | None = None,
     probe_folds: int = 0,
+    *,
+    probe_shadow: bool = False,
 ) -> tuple[list[Record], pd.DataFrame]:
     """Generate the answers of one batch: its records, not scored yet, and their per-step statistics.
 
@@ -134,6 +140,7 @@ def decode_batch(
         observe: told of every step.
         probe_folds: for traced items, also ask for the probability of every token when it is hidden, in so many folds; 0
             does not. What that costs is in no record.
+        probe_shadow: ask of them, too, what a shadow says that cannot see the token.
     """
     sampler = spec.strategy()
     tokens, padding, pads = padded_rows([item.prompt.ids for item in batch], loaded)
@@ -177,7 +184,10 @@ def decode_batch(
     trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
     if sampler.vote is None and any(item.traced for item in batch):
         golds = gold_answers(batch, rows, [record["text"] for record in records], task, loaded.tokenizer)
-        probed = [probe(denoiser, info, list(golds), probe_folds) for info in generation.steps]
+        probed = [
+            {"instability": unstable} | probe(denoiser, info, list(golds), probe_folds, shadow=probe_shadow)
+            for info, unstable in zip(generation.steps, instability(generation.steps), strict=True)
+        ]
         trace = with_tokens(trace, token_frame(batch, generation, pads, golds, probed))
     return records, trace
 
@@ -229,21 +239,23 @@ def gold_answers(
     return found
 
 
-def probe(denoiser: Denoiser, info: StepInfo, rows: Sequence[int], folds: int) -> dict[str, Tensor]:
-    """``holdout``: the probability (B, L) of each token that stands once the step has committed, when it is hidden.
+def probe(denoiser: Denoiser, info: StepInfo, rows: Sequence[int], folds: int, *, shadow: bool) -> dict[str, Tensor]:
+    """The probability (B, L) of each token that stands once the step has committed, when it cannot be seen.
 
-    Empty where ``folds`` is 0. Only ``rows`` are evaluated.
+    ``holdout``, hidden in one of ``folds`` folds, unless that is 0, and with ``shadow`` what its shadow says. Only ``rows`` are
+    evaluated.
     """
-    if not folds:
+    if not folds and not shadow:
         return {}
     told = torch.zeros_like(info.canvas.editable)
     told[list(rows)] = True
     tokens = torch.where(info.committed, info.prediction.tokens, info.canvas.tokens)
     canvas = replace(info.canvas, tokens=tokens, editable=info.canvas.editable & told)
-    if not bool(canvas.editable.any()):
-        return {"holdout": torch.zeros(tokens.shape, device=tokens.device)}
+    nothing = torch.zeros(tokens.shape, device=tokens.device)
+    some = bool(canvas.editable.any())
     with torch.inference_mode(), evaluating(denoiser.model):
-        return {"holdout": holdout_probability(denoiser, canvas, folds)}
+        found = {"holdout": holdout_probability(denoiser, canvas, folds) if some else nothing} if folds else {}
+        return found | ({"shadow": shadow_probability(denoiser, canvas) if some else nothing} if shadow else {})
 
 
 def token_frame(

@@ -75,6 +75,7 @@ class Effort:
         token_traces: problems, the first of the split, of which the trace tells every token.
         probe_folds: also ask for the probability that each of these tokens has when it is hidden, in so many folds and with
             as many evaluations a step, which no record counts; 0 does not.
+        probe_shadow: also ask for the probability that a shadow gives it, with one evaluation more.
     """
 
     batch_size: int | None = None
@@ -82,6 +83,7 @@ class Effort:
     time_limit: float | None = None
     token_traces: int = 0
     probe_folds: int = 0
+    probe_shadow: bool = False
 
     def __post_init__(self) -> None:
         if self.probe_folds == 1 or self.probe_folds < 0:
@@ -234,7 +236,7 @@ class Visit:
 
     def decode_all(self, places: Sequence[tuple[str, Problem, int]]) -> None:
         """Generate the answers named by key, problem and replicate."""
-        check_model(self.spec, self.model.get())
+        check_model(self.spec, self.model.get(), shadow=self.effort.probe_shadow)
         items = list(self.encoded(self.model.get(), places))
         if self.isolation is None:
             size = self.effort.batch_size or automatic_batch_size(self.spec, items, self.model.get())
@@ -262,7 +264,10 @@ class Visit:
         limit, loaded = self.effort.time_limit, self.model.get()
         try:
             with time_limit(None if limit is None else limit * len(batch)):
-                return decode_batch(self.spec, self.task, batch, loaded, self.watch.step, self.effort.probe_folds)
+                effort = self.effort
+                return decode_batch(
+                    self.spec, self.task, batch, loaded, self.watch.step, effort.probe_folds, probe_shadow=effort.probe_shadow
+                )
         except TimeLimitError:
             self.model.forget()  # it was stopped in the middle: what that left behind in the model is unknown
             raise

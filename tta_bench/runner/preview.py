@@ -56,7 +56,7 @@ def preview(spec: RunSpec, task: Task, problems: Sequence[Problem], loaded: Load
     Raises:
         PreviewError: one of them failed.
     """
-    check_model(spec, loaded)
+    check_model(spec, loaded, shadow=effort.probe_shadow)
     items = [encoded(spec, problem, loaded) for problem in problems]
 
     def decode(batch: Sequence[Item]) -> tuple[list[Record], pd.DataFrame]:

@@ -140,6 +140,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
             time_limit=None if config["time_limit"] is None else positive(config, "time_limit"),
             token_traces=whole(config, "token_traces", 0),
             probe_folds=whole(config, "probe_folds", 0),
+            probe_shadow=yes_or_no(config, "probe_shadow"),
         ),
         output_dir=folder(config, "output_dir"),
         report_dir=folder(config, "report_dir"),
@@ -243,6 +244,17 @@ def number(config: Mapping[str, Any], key: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{key}={value}: must be a number")
     return float(value)
+
+
+def yes_or_no(config: Mapping[str, Any], key: str) -> bool:
+    """True or false of the configuration.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(config[key], bool):
+        raise ValueError(f"{key}={config[key]}: must be true or false")
+    return bool(config[key])
 
 
 def positive(config: Mapping[str, Any], key: str) -> float:

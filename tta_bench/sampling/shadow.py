@@ -5,15 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tta_bench.rng import Noise
 from tta_bench.sampling.denoiser import Denoiser
-from tta_bench.sampling.views import Draws, TTAViews, check_temperature, prediction, single
+from tta_bench.sampling.views import Draws, TTAViews, check_temperature, prediction, single, spread
 from tta_bench.types import Canvas, Prediction
 
 JUDGED = ("support", "entropy", "disagreement", "mutual_information")
 """Fields that are a shadow's within the block."""
+
+
+def shadow_probability(denoiser: Denoiser, canvas: Canvas) -> Tensor:
+    """Judge every committed token by its shadow, all in one longer evaluation; see ``ShadowView``.
+
+    Args:
+        denoiser: the model.
+        canvas: whose committed tokens are judged, whatever their block; rows without editable positions are not evaluated.
+
+    Returns:
+        (B, L) probabilities, 0 where no token is committed.
+    """
+    refuse_shifted(denoiser)
+    place = replace(canvas.place, start=torch.zeros_like(canvas.place.start), end=canvas.editable.sum(dim=1))
+    whole = replace(canvas, place=place, focus=None)
+    wide, logits = denoiser.with_shadow(whole)
+    probability = spread(wide, logits.probability(wide.tokens[wide.looked]).float())
+    length = canvas.tokens.shape[1]
+    of_shadows = probability[:, length:][wide.looked[:, length:]]
+    return torch.zeros_like(probability[:, :length]).masked_scatter(whole.block, of_shadows).masked_fill(~canvas.committed, 0)
+
+
+def refuse_shifted(denoiser: Denoiser) -> None:
+    """Refuse a model whose logits are shifted."""
+    if denoiser.shift_logits:
+        raise ValueError(
+            "shift_logits=True: a shadow stands at the position it mirrors, and a model whose logits are shifted predicts "
+            "the token after it; use a sampler without a shadow block"
+        )
 
 
 @dataclass(frozen=True)
@@ -44,11 +74,7 @@ class ShadowView:
 
     def predict(self, denoiser: Denoiser, canvas: Canvas, noise: Noise, memory: None) -> tuple[Prediction, None]:
         """As ``SingleView``, with the shadow's opinion within the block."""
-        if denoiser.shift_logits:
-            raise ValueError(
-                "shift_logits=True: a shadow stands at the position it mirrors, and a model whose logits are shifted predicts "
-                "the token after it; use a sampler without a shadow block"
-            )
+        refuse_shifted(denoiser)
         wide, logits = denoiser.with_shadow(canvas)
         candidates = Draws.at(wide, noise, self.temperature, wide.masked)
         if self.draws is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -107,6 +108,17 @@ def token_statistics(
     ends = standing.sum(dim=1).cumsum(dim=0).cpu().numpy()[:-1]
     parts = {name: np.split(value, ends) for name, value in picked.items()}
     return [{name: part[i] for name, part in parts.items()} for i in range(len(rows))]
+
+
+def instability(steps: Sequence[StepInfo]) -> list[Tensor]:
+    """For each step (B, L), the share of the steps so far in which a position's prediction was another than the step before.
+
+    The prediction is the most probable token, or the draw, at a position, be it masked or committed; 0 in the first step.
+    """
+    predicted = [info.prediction.tokens for info in steps]
+    changed = [before != after for before, after in pairwise([*predicted[:1], *predicted])]
+    counts = accumulate(one.float() for one in changed)
+    return [count / max(i, 1) for i, count in enumerate(counts)]
 
 
 def mean_over_rows(values: np.ndarray) -> list[float]:
