@@ -60,6 +60,15 @@ def _read(group: str, name: str) -> dict[str, Any]:
     return dict(yaml.safe_load(text))
 
 
+def parameters(group: str, name: str) -> tuple[str, ...]:
+    """Names of the parameters that an entry has.
+
+    Raises:
+        ValueError: no such name.
+    """
+    return tuple(inspect.signature(resolve(_read(group, name)["_target_"])).parameters)
+
+
 def entry(group: str, name: str, parameters: Mapping[str, Any] | None = None) -> Entry:
     """The entry ``name`` with its saved parameters overridden by ``parameters``.
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.analysis.folders import write_run
 from tta_bench.analysis import figures
 from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, alike, load_study
 from tta_bench.analysis.plan import TestPlan
@@ -142,6 +144,22 @@ def test_the_analysis_needs_no_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules), 'torch was loaded'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_report_shows_what_was_asked_answered_and_expected(tmp_path: Path) -> None:
+    for name, text in (("low_confidence", "<b>4</b>"), ("tta", "")):
+        write_run(tmp_path, {"name": name}, np.array([[1.0], [0.0], [1.0]]), steps=4, text=text)
+    asked = (
+        {"problem": "test-000001", "prompt": "2 + 2 <", "target": "4"},
+        {"problem": "test-000009", "prompt": "x", "target": "y"},
+    )
+    study = replace(load_study(tmp_path), examples={"toy": asked, "other": asked})
+    page = write_report(study, tmp_path / "report", TestPlan(n_resamples=99, n_bootstrap=200)).page.read_text()
+    assert "<h2>Examples</h2>" in page
+    assert "<pre>2 + 2 &lt;</pre>" in page
+    assert "<pre>&lt;b&gt;4&lt;/b&gt;</pre>" in page
+    assert "<pre>(nothing)</pre>" in page
+    assert "test-000009" not in page  # nobody answered it
 
 
 def test_signal_figure_draws_what_was_judged_at_each_step() -> None:

@@ -50,7 +50,7 @@ BAD = [
     (["sampler=more_steps", "sampler.times=0"], "times=0: must be at least 1"),
     (["gen_length=0", "task=json"], "gen_length=0: must be a whole number, at least 1"),
     (["n_problems=0"], "n_problems=0"),
-    (["n_problems=100000"], "n_problems=100000: must be a whole number, from 1 to 1000"),
+    (["n_problems=100000"], "n_problems=100000: task sudoku has 1000 problems in a split; choose 1 to 1000"),
     (["split=validation"], "split=validation: must be one of train, dev, test"),
     (["device=abacus"], "device=abacus"),
     (["dtype=float12"], "dtype=float12"),

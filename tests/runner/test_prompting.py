@@ -68,6 +68,58 @@ def test_the_beginning_of_a_text_is_put_before_prompts_and_templates() -> None:
     assert gold_ids(FILL, template, "abcd", words) == [UNJUDGED, *filled[1:]]
 
 
+def test_a_prompt_that_does_not_fit_loses_its_beginning_or_is_refused() -> None:
+    words = tokenizer()
+    long = Problem("long/0", "1+2+3+4+5=", "15", 4)
+    ids = words.encode(long.prompt, add_special_tokens=False)
+    whole = encode(long, words, MASK, None, Manner(context=len(ids) + 4))
+    assert (whole.ids, whole.cut) == ((*ids, *(MASK,) * 4), 0)
+    cut = encode(long, words, MASK, None, Manner(context=len(ids) + 1))
+    assert (cut.ids, cut.cut, cut.start) == ((*ids[3:], *(MASK,) * 4), 3, len(ids) - 3)
+    begun = encode(long, words, MASK, None, Manner(add_bos=True, context=len(ids) + 1))
+    assert (begun.ids, begun.cut) == ((CLS, *ids[4:], *(MASK,) * 4), 4)
+    with pytest.raises(ValueError, match=rf"a prompt of {len(ids)} tokens and 4 more are 1 more than the model's context"):
+        encode(long, words, MASK, None, Manner(context=len(ids) + 3, long_prompts="refuse"))
+    with pytest.raises(ValueError, match="a template with holes cannot be cut"):
+        encode(FILL, words, MASK, None, Manner(context=2))
+    with pytest.raises(ValueError, match="nothing would be left of the prompt: set gen_length to less than 6"):
+        encode(long, words, MASK, 6, Manner(context=6))
+    with pytest.raises(ValueError, match="long_prompts=drop: must be truncate or refuse"):
+        Manner(long_prompts="drop")
+
+
+def test_an_answer_gets_half_of_the_context_at_most_unless_its_length_is_given() -> None:
+    words = tokenizer(mask_token="[MASK]")
+    prompt = encode(ADD, words, MASK, None, Manner(context=6))
+    assert (prompt.appended, prompt.lacking) == (3, 1)
+    given = encode(ADD, words, MASK, 4, Manner(context=6))
+    assert (given.appended, given.lacking) == (4, 0)
+    assert encode(ADD, words, MASK, None, Manner()).lacking == 0
+
+
+def test_what_was_cut_is_counted_from_the_record_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "a" * (10 + 200 * (i % 2)) + "=", "target": "a"} for i in range(4)]
+    file.write_text("".join(json.dumps(row | {"id": f"p{i}"}) + "\n" for i, row in enumerate(rows)))
+    words = ["run", "task=jsonl", f"task.path={file}", "task.id=id", "task.gen_length=200", "n_problems=4", "steps=2", *QUICK]
+    cli.main([*words, f"output_dir={tmp_path}"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "prompts whose beginning was cut, as they did not fit the model's context" in said
+    assert "jsonl: 2 of 4" in said
+    assert "answers with fewer positions than the task asks for" in said
+    assert "jsonl: 4 of 4" in said
+    summary = pd.read_csv(tmp_path / "reports" / "default" / "summary.csv")
+    assert summary[["n_cut", "n_short"]].to_numpy().tolist() == [[2, 4], [2, 4]]
+    records = [
+        json.loads(line) for line in (tmp_path / "runs" / summary["run_id"][0] / "records.jsonl").read_text().splitlines()
+    ]
+    assert {r["problem"]: (r["cut"], r["lacking"]) for r in records} == {
+        "p0": (0, 72), "p1": (83, 72), "p2": (0, 72), "p3": (83, 72)
+    }  # fmt: skip
+    assert cli.main([*words, "long_prompts=refuse", f"output_dir={tmp_path / 'refused'}"]) != 0
+    assert "2 of 4 problems missing (2 ValueError)" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_template_that_writes_the_beginning_itself_gets_no_second() -> None:
     words = instructed()
     words.chat_template = "[CLS]" + TEMPLATE

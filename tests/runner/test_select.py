@@ -52,6 +52,27 @@ def test_the_best_on_dev_is_reported_on_test_and_nothing_else(tmp_path: Path, ca
     assert f"chosen on dev: {told}" in (tmp_path / "reports" / "default" / "report.html").read_text()
 
 
+def test_dev_and_test_must_not_be_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "sums.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"{i}+1=", "target": f"{i + 1}"}) + "\n" for i in range(60)))
+    words = [
+        "run",
+        "task=jsonl",
+        f"task.path={file}",
+        "select=best_on_dev",
+        "n_problems=6",
+        "steps=2",
+        f"output_dir={tmp_path}",
+    ]
+    assert cli.main(words) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "dev and test of jsonl have 6 problem(s) in common (row-00000)" in said
+    assert "task.dev_share=0.3 divides the rows" in said
+    assert not (tmp_path / "runs").exists()
+    cli.main([*words, "task.dev_share=0.3", *QUICK])
+    assert {RunFolder(path).config()["split"] for path in (tmp_path / "runs").iterdir()} == {"dev", "test"}
+
+
 def test_a_second_choice_tells_that_the_test_split_is_not_fresh(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert run(tmp_path, "sampler.tta_k=3") == 0
     assert "not fresh" not in capsys.readouterr().out

@@ -25,7 +25,7 @@ TOLD = ("n_problems", "replicates", "n_items", "n_resamples")
 """Columns that say how much a row rests on: no claims of their own. Every claim of the row repeats the first two."""
 
 COUNTS = (
-    "n_problems_dev", "n_matched", "n_candidates", "n_tested", "n_clusters", "on_front",
+    "n_problems_dev", "n_cut", "n_short", "n_matched", "n_candidates", "n_tested", "n_clusters", "on_front",
     "n_remasked", "wins", "losses", "both_right", "only_baseline", "only_candidate", "neither",
 )  # fmt: skip
 """Columns that count, or tell yes from no, and need no method to be named."""

@@ -19,9 +19,12 @@ from tta_bench.runner.disk import StoreError
 from tta_bench.runner.store import RunFolder
 
 FAILURE_COLUMNS = ["problem", "replicate", "stage", "type", "message", "traceback"]
+TRAJECTORY = ("stability", "survival", "efficacy", "flips", "order")
+"""Of records: how their decoding went, see ``sampling.trajectory``."""
+
 RECORD_COLUMNS = [
     "key", "problem", "replicate", "data", "prompt", "cluster", "filled", "score", "forward_passes",
-    "evaluated_positions", "nfe", "seconds",
+    "evaluated_positions", "nfe", "seconds", "cut", "lacking", *TRAJECTORY,
 ]  # fmt: skip
 """Of the records, as far as the analysis needs them; what older runs did not record is None."""
 
@@ -180,6 +183,7 @@ class Study:
         plan: of the tests, as fixed before the runs; None where the folder holds none.
         allow: what may be compared although it should not be.
         problems: that a study asks for, by the run id of the baseline.
+        examples: by task, some problems (problem, prompt, target) to be shown with their answers.
         excluded: sentences on what was left out, and why.
     """
 
@@ -191,6 +195,7 @@ class Study:
     allow: Allowances = NOTHING_ALLOWED
     excluded: tuple[str, ...] = ()
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    examples: Mapping[str, tuple[Mapping[str, str], ...]] = field(default_factory=dict)
 
 
 def load_run(folder: Path, *, texts: bool = False) -> Run:
@@ -262,6 +267,7 @@ def study_of(study: Mapping[str, Any], folder: Path, allow: Allowances = NOTHING
         allow=allow,
         excluded=tuple(study.get("notes", ())),
         problems={run_id: tuple(lists[place]) for run_id, place in study.get("problems_of", {}).items()},
+        examples={task: tuple(told) for task, told in study.get("examples", {}).items()},
     )
 
 

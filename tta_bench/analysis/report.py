@@ -19,6 +19,7 @@ from tta_bench.analysis.claims import claims
 from tta_bench.analysis.compare import Compared, compare, made, untestable
 from tta_bench.analysis.describe import Describer, describer
 from tta_bench.analysis.effects import effects, response, sweeps
+from tta_bench.analysis.examples import Example, examples
 from tta_bench.analysis.load import Pair, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import remasking
@@ -28,6 +29,7 @@ from tta_bench.analysis.signals import uncertainty
 from tta_bench.analysis.standings import focused, standings, standings_table
 from tta_bench.analysis.summary import SUMMARY_METHODS, summary_of
 from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, listed, readable_rows, write_tables
+from tta_bench.analysis.trajectories import trajectory_table
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,16 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     files[-1].write_bytes(orjson.dumps(numbers, option=orjson.OPT_APPEND_NEWLINE))
     page = folder / "report.html"
     page.write_text(
-        render(study, plan, summary, sections, note, answer, [folder / "figures" / f"{name}.svg" for name in drawn])
+        render(
+            study,
+            plan,
+            summary,
+            sections,
+            note,
+            answer,
+            [folder / "figures" / f"{name}.svg" for name in drawn],
+            examples(compared, study, describe),
+        )
     )
     refused = int(summary["verdict"].isin(REFUSED).sum())
     return Report(summary, sections, note, answer, page, (*files, page), refused, untestable(compared))
@@ -102,11 +113,24 @@ def sections_of(
         selection(compared, describe, plan),
         uncertainty(compared, study, describe, plan),
         remasking(compared, study, describe, plan),
+        trajectory_table(compared, study, describe, plan),
     )
     return tuple(section for section in found if section)
 
 
-TABLES = ("equal_passes", "standings", "focus", "curves", "pareto", "tasks", "effects", "selection", "uncertainty", "remasking")
+TABLES = (
+    "equal_passes",
+    "standings",
+    "focus",
+    "curves",
+    "pareto",
+    "tasks",
+    "effects",
+    "selection",
+    "uncertainty",
+    "remasking",
+    "trajectories",
+)
 """Names of the tables that a report may have."""
 
 
@@ -213,6 +237,7 @@ def render(
     note: str,
     answer: tuple[str, ...],
     pictures: list[Path],
+    shown: Sequence[Example] = (),
 ) -> str:
     """report.html; pictures are embedded as SVG and every text is escaped."""
     environment = Environment(loader=PackageLoader("tta_bench.analysis", "."), autoescape=True, undefined=StrictUndefined)
@@ -226,6 +251,7 @@ def render(
         answer=answer,
         sections=[(section, *readable(section)) for section in sections],
         excluded=study.excluded,
+        examples=shown,
         pictures={p.stem.replace("_", " "): p.read_text().partition("<svg")[2] for p in pictures},
         runs={run_id: json.dumps(run.config, indent=1) for run_id, run in runs.items()},
     )

@@ -24,7 +24,7 @@ COLUMNS = (
     "seconds_per_problem", "run_id", "caveat", "note", "baseline_run_id", "baseline_passes", "n_clusters", "wins", "losses",
     "both_right", "only_baseline", "only_candidate", "neither", "p_mcnemar", "p_holm", "p_equivalence",
     "score_wilson_low", "score_wilson_high", "delta_tango_low", "delta_tango_high", "delta_bca_low", "delta_bca_high",
-    "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass", "evaluated_positions",
+    "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass", "evaluated_positions", "n_cut", "n_short",
     "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high",
     "equal_passes_delta", "equal_passes_delta_low", "equal_passes_delta_high", "equal_passes_p_adjusted",
     "equal_passes_verdict", "equal_passes_baseline",
@@ -238,6 +238,10 @@ def _row(run: Run, problems: Sequence[str], study: Study, describe: Describer, p
         "forward_passes": float(passes.mean()),
         "seconds_per_problem": float(run.values("seconds", problems, study.replicates).mean()),
         "evaluated_positions": float(run.values("evaluated_positions", problems, study.replicates).mean()),
+        **{
+            name: int((run.values(column, problems, study.replicates) > 0).any(axis=1).sum())
+            for name, column in (("n_cut", "cut"), ("n_short", "lacking"))
+        },
         "tokens_per_pass": float(run.values("filled", problems, study.replicates).mean() / passes.mean()),
     }
     if scores.shape[1] == 1 and run.clusters(problems) is None and np.isin(means, (0, 1)).all():

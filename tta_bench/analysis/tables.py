@@ -158,6 +158,7 @@ def warnings(summary: pd.DataFrame) -> list[str]:
             "Warning: with fewer than 100 problems t intervals are rough; trust the permutation p-values more"
             + small_n(compared)
         )
+    found += told_cut(summary)
     extreme = int(summary["score"].isin([0.0, 1.0]).sum())
     if extreme:
         found.append(f"Warning: {extreme} score(s) are 0 or 100 %, where the t interval has no width.")
@@ -165,6 +166,22 @@ def warnings(summary: pd.DataFrame) -> list[str]:
     found += [f"{MARK.strip()} Compared by way of exception: {caveat}." for caveat in dict.fromkeys(marked)]
     refused = summary[summary["verdict"].isin(REFUSED) & (summary["caveat"] != "")]
     found += [f"NOT COMPARED: {why}." for why in dict.fromkeys(refused["caveat"])]
+    return found
+
+
+def told_cut(summary: pd.DataFrame) -> list[str]:
+    """What the model had no room for."""
+    found = []
+    for column, what in (
+        (
+            "n_cut",
+            "prompts whose beginning was cut, as they did not fit the model's context (long_prompts=refuse makes them errors)",
+        ),
+        ("n_short", "answers with fewer positions than the task asks for, half of the model's context (gen_length sets them)"),
+    ):
+        counts = summary[summary[column] > 0].groupby("task", sort=False)[[column, "n_problems"]].max().astype(int)
+        parts = [f"{task}: {row[column]} of {row['n_problems']}" for task, row in counts.iterrows()]
+        found += [f"Warning: {what}: {', '.join(parts)}."] if parts else []
     return found
 
 

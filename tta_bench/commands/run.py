@@ -14,7 +14,7 @@ from tta_bench.analysis.plan import Allowances, TestPlan
 from tta_bench.commands.report import print_report
 from tta_bench.commands.say import say
 from tta_bench.runner.progress import Display
-from tta_bench.runner.select import choose, with_choice
+from tta_bench.runner.select import check_apart, choose, with_choice
 from tta_bench.runner.settings import Comparison, check_folders
 from tta_bench.runner.stopping import stop_requests
 from tta_bench.runner.study import (
@@ -81,6 +81,7 @@ def run_selected(dev: Asked, test: Asked, console: Console, *, fresh: bool) -> i
         fresh: whether to ignore what is on disk, on either split.
     """
     check(test)
+    check_apart(dev.comparisons, test.comparisons)
     if fresh:
         move_aside([*dev.comparisons, *test.comparisons], console)
     on_dev = tuple(replace(c, report_dir=c.report_dir / "dev", name=f"{c.name} (dev, to choose from)") for c in dev.comparisons)

@@ -24,6 +24,7 @@ from tta_bench.sampling.sampler import evaluating, sample
 from tta_bench.sampling.schedule import Blocks
 from tta_bench.sampling.shadow import ShadowView, shadow_probability
 from tta_bench.sampling.trace import STATISTICS, instability, step_statistics, token_statistics
+from tta_bench.sampling.trajectory import trajectories
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import Generation, Observe, StepInfo
 
@@ -56,7 +57,22 @@ class Item:
             "data": problem_digest(self.problem),
             "prompt": f"{digest(self.prompt.ids, size=8):016x}",
             "cluster": self.problem.cluster or None,
+            "cut": self.prompt.cut,
+            "lacking": self.prompt.lacking,
         }
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is asked of every token on a canvas besides: how probable it is when it cannot be seen.
+
+    Attributes:
+        folds: hidden in one of so many folds; 0 does not ask.
+        shadow: as its shadow says.
+    """
+
+    folds: int = 0
+    shadow: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,12 +84,14 @@ class LoadedModel:
         tokenizer: of the model.
         mask_id: of the mask token.
         end_ids: tokens that end an answer.
+        context: positions that it has; None where that is not known.
     """
 
     model: Any
     tokenizer: Any
     mask_id: int
     end_ids: tuple[int, ...]
+    context: int | None = None
 
 
 def check_model(spec: RunSpec, loaded: LoadedModel, *, shadow: bool = False) -> None:
@@ -126,9 +144,7 @@ def decode_batch(
     batch: Sequence[Item],
     loaded: LoadedModel,
     observe: Observe | None = None,
-    probe_folds: int = 0,
-    *,
-    probe_shadow: bool = False,
+    asked: Probe | None = None,
 ) -> tuple[list[Record], pd.DataFrame]:
     """Generate the answers of one batch: its records, not scored yet, and their per-step statistics.
 
@@ -138,9 +154,7 @@ def decode_batch(
         batch: the items.
         loaded: the model.
         observe: told of every step.
-        probe_folds: for traced items, also ask for the probability of every token when it is hidden, in so many folds; 0
-            does not. What that costs is in no record.
-        probe_shadow: ask of them, too, what a shadow says that cannot see the token.
+        asked: what else to ask of the tokens of traced items; None asks nothing. What that costs is in no record.
     """
     sampler = spec.strategy()
     tokens, padding, pads = padded_rows([item.prompt.ids for item in batch], loaded)
@@ -165,6 +179,7 @@ def decode_batch(
         observe=observe,
     )
     rows = [ids[pad:] for ids, pad in zip(generation.tokens.tolist(), pads, strict=True)]
+    told = trajectories(generation.steps) if sampler.vote is None and generation.steps else [{} for _ in batch]
     records = [
         {
             **item.head,
@@ -176,16 +191,17 @@ def decode_batch(
             "nfe": steps * sampler.views.k,
             "drew": bool(noise.purposes),
             "seconds": generation.seconds / len(batch),
+            **trajectory,
         }
-        for item, ids, passes, evaluated, steps in zip(
-            batch, rows, generation.forward_passes, generation.evaluated, generation.row_steps, strict=True
+        for item, ids, passes, evaluated, steps, trajectory in zip(
+            batch, rows, generation.forward_passes, generation.evaluated, generation.row_steps, told, strict=True
         )
     ]
     trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
     if sampler.vote is None and any(item.traced for item in batch):
         golds = gold_answers(batch, rows, [record["text"] for record in records], task, loaded.tokenizer)
         probed = [
-            {"instability": unstable} | probe(denoiser, info, list(golds), probe_folds, shadow=probe_shadow)
+            {"instability": unstable} | probe(denoiser, info, list(golds), asked or Probe())
             for info, unstable in zip(generation.steps, instability(generation.steps), strict=True)
         ]
         trace = with_tokens(trace, token_frame(batch, generation, pads, golds, probed))
@@ -239,13 +255,12 @@ def gold_answers(
     return found
 
 
-def probe(denoiser: Denoiser, info: StepInfo, rows: Sequence[int], folds: int, *, shadow: bool) -> dict[str, Tensor]:
-    """The probability (B, L) of each token that stands once the step has committed, when it cannot be seen.
+def probe(denoiser: Denoiser, info: StepInfo, rows: Sequence[int], asked: Probe) -> dict[str, Tensor]:
+    """``holdout`` and ``shadow``, (B, L) each, of the tokens that stand once the step has committed, as far as they are asked.
 
-    ``holdout``, hidden in one of ``folds`` folds, unless that is 0, and with ``shadow`` what its shadow says. Only ``rows`` are
-    evaluated.
+    Only ``rows`` are evaluated.
     """
-    if not folds and not shadow:
+    if asked == Probe():
         return {}
     told = torch.zeros_like(info.canvas.editable)
     told[list(rows)] = True
@@ -254,8 +269,8 @@ def probe(denoiser: Denoiser, info: StepInfo, rows: Sequence[int], folds: int, *
     nothing = torch.zeros(tokens.shape, device=tokens.device)
     some = bool(canvas.editable.any())
     with torch.inference_mode(), evaluating(denoiser.model):
-        found = {"holdout": holdout_probability(denoiser, canvas, folds) if some else nothing} if folds else {}
-        return found | ({"shadow": shadow_probability(denoiser, canvas) if some else nothing} if shadow else {})
+        found = {"holdout": holdout_probability(denoiser, canvas, asked.folds) if some else nothing} if asked.folds else {}
+        return found | ({"shadow": shadow_probability(denoiser, canvas) if some else nothing} if asked.shadow else {})
 
 
 def token_frame(

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+PLACES = ("path", "hub", "subset", "revision")
+"""Where the rows of a task lie; what they are, their digest tells."""
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration without the model's name, and without the places of rows, which may differ between its visits."""
+    task = config.get("task", {})
+    kept = {key: value for key, value in task.items() if key not in PLACES} if "data" in task else task
+    return {**config, "model": config["model"]["fingerprint"], **({"task": kept} if "task" in config else {})}
+
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested configuration as dotted keys, without the version of its form and the model's name (see its fingerprint)."""
+    """A nested configuration as dotted keys, without its form's version, and names and places that digests tell better."""
 
     def leaves(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
         for key, value in node.items():
@@ -16,7 +26,9 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 yield f"{path}{key}", value
 
-    return {key: value for key, value in leaves(config, "") if key not in ("model.name", "schema")}
+    found = dict(leaves(config, ""))
+    idle = {"model.name", "schema", *(f"task.{place}" for place in PLACES if "task.data" in found)}
+    return {key: value for key, value in found.items() if key not in idle}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

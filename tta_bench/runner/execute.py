@@ -13,7 +13,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from tta_bench.runner.batch import Item, LoadedModel, batches, check_model, decode_batch
+from tta_bench.runner.batch import Item, LoadedModel, Probe, batches, check_model, decode_batch
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.environment import Environment, describe, environments, with_environment
 from tta_bench.runner.failure import TimeLimitError, check_alarms, failure, scored, time_limit
@@ -250,9 +250,8 @@ class Visit:
         """Missing items as token ids; what cannot be encoded has an error record."""
         for key, problem, replicate in places:
             try:
-                prompt = encode(
-                    problem, loaded.tokenizer, loaded.mask_id, self.spec.gen_length, self.spec.manner(loaded.end_ids)
-                )
+                manner = self.spec.manner(loaded.end_ids, loaded.context)
+                prompt = encode(problem, loaded.tokenizer, loaded.mask_id, self.spec.gen_length, manner)
             except Exception as error:
                 head = {"key": key, "problem": problem.id, "replicate": replicate, "data": problem_digest(problem)}
                 self.keep([head | failure(error, "encode")], NO_TRACE)
@@ -264,10 +263,8 @@ class Visit:
         limit, loaded = self.effort.time_limit, self.model.get()
         try:
             with time_limit(None if limit is None else limit * len(batch)):
-                effort = self.effort
-                return decode_batch(
-                    self.spec, self.task, batch, loaded, self.watch.step, effort.probe_folds, probe_shadow=effort.probe_shadow
-                )
+                probe = Probe(self.effort.probe_folds, self.effort.probe_shadow)
+                return decode_batch(self.spec, self.task, batch, loaded, self.watch.step, probe)
         except TimeLimitError:
             self.model.forget()  # it was stopped in the middle: what that left behind in the model is unknown
             raise

@@ -83,7 +83,7 @@ def encoded(spec: RunSpec, problem: Problem, loaded: LoadedModel) -> Item:
         PreviewError: it cannot be encoded.
     """
     try:
-        prompt = encode(problem, loaded.tokenizer, loaded.mask_id, spec.gen_length, spec.manner(loaded.end_ids))
+        prompt = encode(problem, loaded.tokenizer, loaded.mask_id, spec.gen_length, spec.manner(loaded.end_ids, loaded.context))
     except Exception as error:
         raise PreviewError(f"{spec.run_id}: problem {problem.id} cannot be encoded, {type(error).__name__}: {error}") from error
     return Item(record_key(problem.id, 0), problem, 0, prompt)

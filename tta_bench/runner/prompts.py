@@ -26,11 +26,22 @@ class Manner:
         chat_template: as a user's message in the tokenizer's chat template. Templates with holes are put as they are.
         add_bos: with the tokenizer's token for the beginning of a text (BERT's [CLS]) before them.
         end_ids: tokens that end an answer; empty for the tokenizer's own.
+        context: positions that the model has; None where that is not known.
+        long_prompts: what becomes of a prompt that does not fit with its answer: truncate cuts its beginning, refuse does not.
     """
 
     chat_template: bool = False
     add_bos: bool = False
     end_ids: tuple[int, ...] = ()
+    context: int | None = None
+    long_prompts: str = "truncate"
+
+    def __post_init__(self) -> None:
+        if self.long_prompts not in LONG_PROMPTS:
+            raise ValueError(f"long_prompts={self.long_prompts}: must be {' or '.join(LONG_PROMPTS)}")
+
+
+LONG_PROMPTS = ("truncate", "refuse")
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,16 @@ class EncodedPrompt:
         start: where the answer begins: the length of the prompt, and for infill what was put before it.
         infill: whether the answer is the whole template.
         end_ids: tokens that end the answer, unless it is an infill.
+        cut: tokens of the prompt's beginning that were left out, since the model has no room for them.
+        lacking: positions of the answer that the task asks for, and the model has no room for.
     """
 
     ids: tuple[int, ...]
     start: int
     infill: bool
     end_ids: tuple[int, ...]
+    cut: int = 0
+    lacking: int = 0
 
     @property
     def appended(self) -> int:
@@ -64,11 +79,12 @@ def encode(
         problem: to be answered.
         tokenizer: of the model.
         mask_id: what stands at holes, and behind the prompt.
-        gen_length: masks behind the prompt; None takes the problem's own.
+        gen_length: masks behind the prompt; None takes the problem's own, but no more than half of the model's context.
         manner: how it is put; None puts it as it is.
 
     Raises:
         CheckpointError: the tokenizer has no chat template, or no token for the beginning.
+        ValueError: prompt and answer do not fit the model's context, and that is not to be helped, or must not.
     """
     manner = manner or Manner()
     text = chat(problem.prompt, tokenizer) if manner.chat_template and not problem.infill else problem.prompt
@@ -79,10 +95,33 @@ def encode(
     if before and ids[1:2] == before:
         raise ValueError("model.add_bos=true: the chat template writes the beginning of the text itself; set it to false")
     ends = manner.end_ids or tuple(i for i in (tokenizer.eos_token_id,) if i is not None)
+    length = 0 if problem.infill else problem.gen_length if gen_length is None else gen_length
+    lacking = 0 if gen_length is not None or manner.context is None else max(0, length - manner.context // 2)
+    length -= lacking
+    cut = excess(len(ids) - len(before), len(before) + length, problem, manner)
+    ids = [*before, *ids[len(before) + cut :]]
     if problem.infill:
         return EncodedPrompt(tuple(ids), len(before), True, ends)
-    length = problem.gen_length if gen_length is None else gen_length
-    return EncodedPrompt((*ids, *[mask_id] * length), len(ids), False, ends)
+    return EncodedPrompt((*ids, *[mask_id] * length), len(ids), False, ends, cut, lacking)
+
+
+def excess(prompt: int, besides: int, problem: Problem, manner: Manner) -> int:
+    """How many of ``prompt`` tokens must go, so that the rest fits the context with ``besides`` others.
+
+    Raises:
+        ValueError: some must, but may not, or there would be none left.
+    """
+    too_many = 0 if manner.context is None else max(0, prompt + besides - manner.context)
+    if not too_many:
+        return 0
+    told = f"a prompt of {prompt} tokens and {besides} more are {too_many} more than the model's context of {manner.context}"
+    if problem.infill:
+        raise ValueError(f"{told}; a template with holes cannot be cut")
+    if too_many >= prompt:
+        raise ValueError(f"{told}; nothing would be left of the prompt: set gen_length to less than {manner.context}")
+    if manner.long_prompts == "refuse":
+        raise ValueError(f"{told}; shorten it, or let its beginning be cut (long_prompts=truncate)")
+    return too_many
 
 
 def chat(prompt: str, tokenizer: Any) -> str:

@@ -49,6 +49,22 @@ class Choice:
             folder.open(folder.config()).write_manifest(folder.manifest() | {"selection": selection})
 
 
+def check_apart(on_dev: Sequence[Comparison], on_test: Sequence[Comparison]) -> None:
+    """Refuse to choose on problems on which the choice is then reported.
+
+    Raises:
+        ValueError: dev and test have problems in common, as where one file serves both.
+    """
+    for one, other in zip(on_dev, on_test, strict=True):
+        known = {(problem.prompt, problem.target) for problem in one.problems}
+        shared = [problem.id for problem in other.problems if (problem.prompt, problem.target) in known]
+        if shared:
+            raise ValueError(
+                f"select=best_on_dev: dev and test of {one.task.name} have {len(shared)} problem(s) in common ({shared[0]}), "
+                "so that the choice would be reported on what it was made on; task.dev_share=0.3 divides the rows of one file"
+            )
+
+
 def choose(on_dev: Sequence[Comparison], on_test: Sequence[Comparison], *, allow_missing: bool) -> list[Choice]:
     """The candidate with the highest mean score on dev for each baseline.
 

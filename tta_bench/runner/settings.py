@@ -16,7 +16,8 @@ from tta_bench.models.loading import resolve_device, resolve_dtype
 from tta_bench.runner.disk import check_writable
 from tta_bench.runner.execute import Effort
 from tta_bench.runner.spec import RunSpec
-from tta_bench.tasks.base import SPLIT_SIZE, Problem, Task
+from tta_bench.tasks.base import Problem, Task
+from tta_bench.tasks.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     Raises:
         ValueError: a value is out of range or does not fit the others; the message names the key, the value and the rule.
     """
-    n_problems = whole(config, "n_problems", 1, SPLIT_SIZE)
+    n_problems = whole(config, "n_problems", 1)
     model, manner = model_settings(config["model"]), config["model"]
     task_entry = catalog.entry_of("task", config["task"])
     task: Task = task_entry.build()
@@ -118,6 +119,8 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         mask_id=model.mask_id,
         end_ids=model.end_ids,
         compile=model.compile,
+        long_prompts=str(config["long_prompts"]),
+        task_data=task.data(str(config["split"])) if isinstance(task, Dataset) else None,
     )
 
     if all(problem.infill for problem in _problems(task_entry, candidate.split, n_problems)):

@@ -8,6 +8,7 @@ from typing import Any
 
 from tta_bench.catalog import Entry
 from tta_bench.rng import digest
+from tta_bench.runner.difference import identity
 from tta_bench.runner.prompts import Manner
 from tta_bench.sampling.denoiser import check_cfg_scale
 from tta_bench.sampling.eos import POLICIES
@@ -65,6 +66,8 @@ class RunSpec:
         chat_template, add_bos: how problems are put to the model, see ``Manner``.
         mask_id, end_ids: given instead of the checkpoint's own; None where they are not.
         compile: whether the model is compiled, which rounds differently.
+        long_prompts: what becomes of prompts that do not fit, see ``Manner``.
+        task_data: digest of the rows of a task that reads its problems; None of one that generates them.
     """
 
     model: str
@@ -88,6 +91,8 @@ class RunSpec:
     mask_id: int | None = None
     end_ids: tuple[int, ...] | None = None
     compile: bool = False
+    task_data: str | None = None
+    long_prompts: str = "truncate"
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -102,6 +107,7 @@ class RunSpec:
         if self.eos_policy not in POLICIES:
             raise ValueError(f"eos_policy={self.eos_policy}: must be one of {', '.join(POLICIES)}")
         Blocks(self.steps, self.block_length)
+        self.manner(())
         self.strategy()
 
     def strategy(self) -> Sampler:
@@ -115,7 +121,12 @@ class RunSpec:
             "schema": ID_VERSION,
             "engine": ENGINE_VERSION,
             "model": {"name": self.model, "fingerprint": self.fingerprint},
-            "task": {"name": self.task_name, "version": self.task_version, **_node(self.task)},
+            "task": {
+                "name": self.task_name,
+                "version": self.task_version,
+                **({} if self.task_data is None else {"data": self.task_data}),
+                **_node(self.task),
+            },
             "sampler": {"name": self.sampler.name, **_node(self.sampler)},
             "split": self.split,
             "steps": self.steps,
@@ -133,17 +144,17 @@ class RunSpec:
     def _special(self) -> dict[str, Any]:
         """Settings that few models need; left out where they are not set."""
         told: dict[str, Any] = {name: getattr(self, name) for name in ("chat_template", "add_bos", "compile")}
+        told["long_prompts"] = None if self.long_prompts == "truncate" else self.long_prompts
         return told | {"mask_id": self.mask_id, "end_ids": None if self.end_ids is None else list(self.end_ids)}
 
-    def manner(self, end_ids: tuple[int, ...]) -> Manner:
-        """How problems are put to a model with these ends of an answer."""
-        return Manner(self.chat_template, self.add_bos, end_ids)
+    def manner(self, end_ids: tuple[int, ...], context: int | None = None) -> Manner:
+        """How problems are put to a model with these ends of an answer, and so many positions."""
+        return Manner(self.chat_template, self.add_bos, end_ids, context, self.long_prompts)
 
     @property
     def config_hash(self) -> str:
-        """12 hex digits over the configuration without the model's name (the fingerprint tells it better)."""
-        config = self.config() | {"model": self.fingerprint}
-        return f"{digest(json.dumps(config, sort_keys=True), size=6):012x}"
+        """12 hex digits over the configuration without names and places that a fingerprint tells better."""
+        return f"{digest(json.dumps(identity(self.config()), sort_keys=True), size=6):012x}"
 
     @property
     def run_id(self) -> str:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pyarrow.parquet import read_schema
 
 from tta_bench.rng import digest
+from tta_bench.runner.difference import identity
 from tta_bench.runner.disk import StoreError, append_durably, make_folder, storing, sync_folder, write_atomically
 
 Record = dict[str, Any]
@@ -27,7 +28,7 @@ SCHEMA_VERSION = 2
 """Of config.yaml, manifest.json and records.jsonl. Raised when a reader of the old form would misread the new one; ``upgraded``
 then reads the old one. Version 1 had no ``data``, ``prompt`` and ``error`` in its records and no ``environments``."""
 
-NEW_FIELDS = {"data", "prompt", "error", "cluster", "filled", "drew"}
+NEW_FIELDS = {"data", "prompt", "error", "cluster", "filled", "drew", "cut", "lacking"}
 """Of records that not all of them have: what was not recorded reads as None."""
 
 TOKEN = "token."
@@ -235,8 +236,8 @@ def read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what may differ between visits to one run: the version of its form, the model's name."""
-    return {k: v for k, v in config.items() if k != "schema"} | {"model": config["model"]["fingerprint"]}
+    """A configuration without what may differ between visits to one run: the version of its form, names and places."""
+    return {key: value for key, value in identity(config).items() if key != "schema"}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import BusyError, RunFolder, read_mapping
 from tta_bench.runner.work import find_work
+from tta_bench.tasks.base import Problem
 
 
 def run_comparison(
@@ -85,7 +86,8 @@ def model_source(settings: ModelSettings, device: str, dtype: str) -> ModelSourc
 
     def load_it() -> LoadedModel:
         model, tokenizer = load(device=device, dtype=dtype, **vars(settings))
-        return LoadedModel(model, tokenizer, model.config.mask_token_id, model.end_ids)
+        context = getattr(model.config, "max_position_embeddings", None)
+        return LoadedModel(model, tokenizer, model.config.mask_token_id, model.end_ids, context)
 
     return ModelSource(load_it)
 
@@ -153,7 +155,17 @@ def describe_study(
         "choices": [list(choice) for choice in choices],
         "problems": [list(found) for found in lists],
         "problems_of": {run_id: lists.index(found) for run_id, found in names.items()},
+        "examples": {c.task.name: [example(problem) for problem in c.problems[:EXAMPLES]] for c in comparisons},
     }
+
+
+EXAMPLES = 3
+"""Problems of a task that a report shows with their answers."""
+
+
+def example(problem: Problem) -> dict[str, str]:
+    """What a report shows of a problem."""
+    return {"problem": problem.id, "prompt": problem.prompt, "target": problem.target}
 
 
 def read_study(report_dir: Path) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def load(name: str, path: str | Path | None = None, **options: Any) -> Task:
         ValueError: no such task or option, or a value out of range.
     """
     if path is not None:
-        raise ValueError(f"path={path}: task {name} generates its problems and reads no file; leave path out")
+        if "path" not in catalog.parameters("task", name):
+            raise ValueError(f"path={path}: task {name} generates its problems and reads no file; leave path out")
+        options = {**options, "path": str(path)}
     task: Task = catalog.entry("task", name, options).build()
     return task

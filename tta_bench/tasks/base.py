@@ -135,11 +135,11 @@ class GeneratedTask:
         """
         size = SPLIT_SIZE if n is None else n
         if not 1 <= size <= SPLIT_SIZE:
-            raise ValueError(f"n={n}: task {self.name} has {SPLIT_SIZE} problems in a split; choose 1 to {SPLIT_SIZE}")
+            raise ValueError(f"n_problems={n}: task {self.name} has {SPLIT_SIZE} problems in a split; choose 1 to {SPLIT_SIZE}")
         found = list(islice(self.stream(split), size))
         if len(found) < size:
             raise ValueError(
-                f"n={size}: with these options task {self.name} has only {len(found)} different problems in {split}; "
+                f"n_problems={size}: with these options task {self.name} has only {len(found)} different problems in {split}; "
                 "ask for fewer, or for harder ones"
             )
         return found
