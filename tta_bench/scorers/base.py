@@ -1,0 +1,38 @@
+"""What a scorer is: it compares what the model wrote with the gold answer of a data set's row."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import ClassVar, Protocol
+
+
+class Scorer(Protocol):
+    """The contract of a scorer: a frozen dataclass whose fields are its options.
+
+    Scores and answers depend on the arguments and the options alone, and no text makes them raise.
+    """
+
+    version: ClassVar[str]
+    """Raised whenever a score may change."""
+
+    def score(self, target: str, text: str, facts: Mapping[str, object]) -> float:
+        """How right ``text`` is, in 0..1.
+
+        Args:
+            target: the gold answer as the data set has it.
+            text: what the model wrote.
+            facts: the row's other columns.
+        """
+        ...
+
+    def answer(self, text: str, facts: Mapping[str, object]) -> Hashable:
+        """What ``text`` answers, found without the target: equal answers are one answer in a vote."""
+        ...
+
+    def check(self, target: str, facts: Mapping[str, object]) -> None:
+        """Refuse a row that cannot be scored.
+
+        Raises:
+            ValueError: names what is missing or wrong.
+        """
+        ...
