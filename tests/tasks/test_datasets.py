@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.quick import QUICK
 from tta_bench import catalog, cli, tasks
 from tta_bench.runner.settings import comparison
 from tta_bench.tasks.base import HOLE
 from tta_bench.tasks.dataset import Dataset
 
+ROOT = Path(__file__).parents[2]
 GSM8K = Path(__file__).parent / "data" / "gsm8k_rows.jsonl"
 """The first rows of the test split of GSM8K (Cobbe et al. 2021, MIT licence)."""
 
@@ -78,9 +82,9 @@ def test_holes_in_a_template(tmp_path: Path) -> None:
 
 
 def test_choices_are_lines_with_letters(tmp_path: Path) -> None:
-    path = written(tmp_path, {"question": "Which?", "options": {"text": ["red", "blue"]}, "key": "B", "tests": ["x", "y"]})
+    path = written(tmp_path, {"question": "Which?", "options": {"of": ["red", "blue"]}, "key": "B", "tests": ["x", "y"]})
     task = Dataset(
-        "t", path=path, choices="options.text", prompt="{question}\n{choices}\n{tests}\nAnswer:", target="{key}",
+        "t", path=path, choices="options.of", prompt="{question}\n{choices}\n{tests}\nAnswer:", reference="{key}",
         scorer="multiple_choice", scorer_options={"gold": "letter"},
     )  # fmt: skip
     (problem,) = task.problems("test")
@@ -89,12 +93,21 @@ def test_choices_are_lines_with_letters(tmp_path: Path) -> None:
     assert task.score(problem, "A") == 0.0
 
 
+def test_labels_of_choices_take_the_place_of_letters(tmp_path: Path) -> None:
+    """As in some rows of ARC."""
+    row = {"id": "x", "question": "Which?", "choices": {"text": ["red", "blue"], "label": ["1", "2"]}, "answerKey": "2"}
+    task = tasks.load("arc_challenge", path=written(tmp_path, row))
+    (problem,) = task.problems("test")
+    assert problem.prompt == "Question: Which?\n1. red\n2. blue\nAnswer:"
+    assert (task.score(problem, "2"), task.score(problem, "1")) == (1.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"title": "a b"}, "task.title='a b': must be letters, digits and _"),
         ({"prompt": "{question}"}, r"row 1: has no column 'question', which task.prompt asks for; it has prompt, target"),
-        ({"target": "{target.x}"}, "row 1: has no column 'target.x'"),
+        ({"reference": "{target.x}"}, "row 1: has no column 'target.x'"),
         ({"prompt": "{prompt"}, "task.prompt='{prompt': .* columns stand in braces, and a brace itself is doubled"),
         ({"id": "text"}, r"rows 1 and 2 have the same id '0' \(task.id=text\)"),
         ({"gen_length": 0}, "task.gen_length=0: must be at least 1"),
@@ -103,7 +116,7 @@ def test_choices_are_lines_with_letters(tmp_path: Path) -> None:
         ({"splits": {"dev": "x"}}, "split=test: t has none; it has dev"),
         ({"scorer": "numerical"}, "unknown scorer 'numerical'; did you mean numeric"),
         ({"scorer": "numeric", "scorer_options": {"digits": 3}}, "digits"),
-        ({"scorer": "numeric", "target": "word"}, "t, row 1: cannot be scored"),
+        ({"scorer": "numeric", "reference": "word"}, "t, row 1: cannot be scored"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -152,3 +165,27 @@ def test_gsm8k_from_a_file() -> None:
         assert task.score(problem, problem.target + "1") == 0.0
     with pytest.raises(ValueError, match="path=x: task sudoku generates its problems"):
         tasks.load("sudoku", path="x")
+
+
+def test_gsm8k_runs_end_to_end_and_the_report_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["task=gsm8k", f"task.path={GSM8K}", "n_problems=8", "model=mini", "steps=2", f"output_dir={tmp_path}", *QUICK]
+    assert cli.main(["run", *words]) == 0
+    assert "gsm8k: 7 of 8" in " ".join(capsys.readouterr().out.split())  # prompts that mini has no room for
+    page = (tmp_path / "reports" / "default" / "report.html").read_text()
+    assert "Janet\u2019s ducks lay 16 eggs per day." in page
+    assert "#### 18" in page
+    assert page.count("<th>low_confidence steps=2</th>") == 3
+    assert cli.main(["score", next((tmp_path / "runs").glob("gsm8k-tta*")).name, str(tmp_path)]) == 0  # reads the rows again
+
+
+def test_the_task_of_the_documentation_is_short_and_works(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text(), flags=re.DOTALL)
+    assert len(text.splitlines()) < 15
+    rows = [{"riddle": f"What is {i}?", "answer": f"Thing {i}"} for i in range(40)]
+    task = catalog.entry_of("task", yaml.safe_load(text) | {"path": written(tmp_path, *rows)}).build()
+    problems = task.problems("test")
+    assert problems[0].prompt.startswith(
+        "Riddle: What is 0?\nAnswer: Thing 0\n\nRiddle: What is 1?\nAnswer: Thing 1\n\nRiddle: "
+    )
+    assert task.score(problems[0], problems[0].target.lower()) == 1.0
+    assert len(problems) + len(task.problems("dev")) == 38

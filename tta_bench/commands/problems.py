@@ -19,6 +19,7 @@ def task_of(config: Mapping[str, Any]) -> Task:
     """
     node = dict(config["task"])
     name, stored, target = (node.pop(key, None) for key in ("name", "version", "target"))
+    node.pop("data", None)  # tells which rows these were; each record tells it of its own
     task: Task = catalog.entry_of("task", {"_target_": target, **node}).build()
     if task.version != stored:
         raise ValueError(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
 from typing import Any
 
 from tta_bench import scorers
@@ -24,8 +23,8 @@ PLACES = ("path", "hub", "subset", "revision")
 class Dataset:
     """Rows as problems.
 
-    Texts with columns of the row in braces make prompt and target: ``"Question: {question}\\nAnswer:"``. A row with a template
-    has its holes filled instead of something appended.
+    Texts with columns of the row in braces make prompt and reference: ``"Question: {question}\\nAnswer:"``. A row with a
+    template has its holes filled instead of something appended.
 
     Attributes:
         title: name of the task.
@@ -37,19 +36,19 @@ class Dataset:
         dev_share: of rows that serve dev and test alike, this share belongs to dev alone, by a hash of the row; null leaves
             them in both.
         prompt: text with columns in braces.
-        target: likewise; what the scorer takes for right.
+        reference: likewise; what the scorer takes for right.
         template: likewise, with ``mask`` at each position to fill; null appends an answer to the prompt.
         mask: stands for a hole in templates.
         scorer: name of a scorer, or the dotted path of one.
         scorer_options: of it; null takes its defaults.
         gen_length: positions appended for an answer.
         id: column with the names of problems; null numbers the rows.
-        choices: column with a list of possible answers, known to texts and scorer as ``choices``; null has none. In a text they
-            are lines, each with a letter.
+        choices: column with the possible answers, a list, or an object with lists ``text`` and ``label``; known to texts and
+            scorer as ``choices``. In a text they are lines, each with its label or a letter. Null has none.
         cluster: column that problems share which are not independent; null has none.
         fewshot: how many solved examples stand before each problem. They are the first rows of the train split, or, where there
             is a single file, its first rows; they are no problems.
-        example: text of an example, with columns in braces; null puts prompt and target together.
+        example: text of an example, with columns in braces; null puts prompt and reference together.
         separator: between examples.
         instruction: text before everything.
     """
@@ -63,7 +62,7 @@ class Dataset:
     splits: dict[str, str] | None = None
     dev_share: float | None = None
     prompt: str = "{prompt}"
-    target: str = "{target}"
+    reference: str = "{target}"
     template: str | None = None
     mask: str = "<mask>"
     scorer: str = "exact"
@@ -90,7 +89,7 @@ class Dataset:
             raise ValueError(f"task.splits={self.splits}: must name what {', '.join(SPLITS)} are called in the data set")
         if self.template is not None and self.fewshot:
             raise ValueError(f"task.fewshot={self.fewshot}: examples stand before prompts; a template has them in itself")
-        for name in ("prompt", "target", "template", "example"):
+        for name in ("prompt", "reference", "template", "example"):
             columns_of(getattr(self, name) or "", f"task.{name}")
         _ = self.judge
 
@@ -185,7 +184,7 @@ class Dataset:
         """A row in which column ``choices`` holds the possible answers, wherever the data set has them."""
         if self.choices is None:
             return row
-        return {**row, "choices": [str(choice) for choice in column(row, self.choices, 0, "task.choices")]}
+        return {**row, "choices": column(row, self.choices, 0, "task.choices")}
 
     def _examples_from(self, split: str) -> str:
         """The split of the data set that examples are from."""
@@ -199,12 +198,12 @@ class Dataset:
             rows = [self._with_choices(row) for row in self.source.rows(self._examples_from(split))[: self.fewshot]]
             if len(rows) < self.fewshot:
                 raise ValueError(f"task.fewshot={self.fewshot}: there are {len(rows)} rows for examples")
-            text = self.example if self.example is not None else f"{self.prompt} {self.target}"
+            text = self.example if self.example is not None else f"{self.prompt} {self.reference}"
             parts += [filled(text, row, number, "task.example") for number, row in enumerate(rows)]
         return "".join(part + self.separator for part in parts)
 
     def _problem(self, number: int, row: Row, head: str) -> Problem:
-        target = filled(self.target, row, number, "task.target")
+        target = filled(self.reference, row, number, "task.reference")
         self._checked(number, target, row)
         name = f"row-{number:05d}"
         if self.id is not None:
@@ -259,11 +258,13 @@ def filled(text: str, row: Row, number: int, name: str) -> str:
 
 
 def in_text(key: str, value: Any) -> Any:
-    """A value as a text has it: a list as lines, choices with a letter each."""
+    """A value as a text has it: a list as lines, choices with their labels or letters."""
+    labels: Sequence[str] = string.ascii_uppercase if key == "choices" else ()
+    if isinstance(value, Mapping) and {"text", "label"} <= value.keys():
+        labels, value = value["label"], value["text"]
     if not isinstance(value, list):
         return value
-    letters = string.ascii_uppercase if key == "choices" else ""
-    return "\n".join(f"{letter}. {item}" if letter else f"{item}" for letter, item in zip_longest(letters[: len(value)], value))
+    return "\n".join(f"{labels[i]}. {item}" if i < len(labels) else f"{item}" for i, item in enumerate(value))
 
 
 def column(row: Row, key: str, number: int, name: str) -> Any:
