@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from tta_bench.models.checkpoint import CheckpointError
 from tta_bench.runner.store import UNJUDGED
+from tta_bench.sampling.constraints.text import REMEMBERED, by_row, readable_pieces, worst_of_tokens
 from tta_bench.tasks.base import HOLE, Problem, Task
 from tta_bench.types import ConstraintFn
-
-UNREADABLE = "\N{REPLACEMENT CHARACTER}"
-"""Stands in a text for a special token that cannot be read as text."""
 
 
 @dataclass(frozen=True)
@@ -188,28 +184,11 @@ def batch_constraint(
     """
     piece = readable_pieces(tokenizer)
 
-    def violations(tokens: Tensor) -> Tensor:
-        scores = torch.zeros(tokens.shape)
-        for row, ids in enumerate(tokens.tolist()):
-            pieces = [piece(i) for i in answer_ids(ids[pads[row] :], prompts[row])]
-            by_character = task.violations(problems[row], "".join(pieces))
-            position, place = pads[row] + prompts[row].start, 0
-            for text in pieces:
-                scores[row, position] = max(by_character[place : place + len(text)], default=0.0)
-                position, place = position + 1, place + len(text)
-        return scores.to(tokens.device)
+    @lru_cache(maxsize=REMEMBERED)
+    def judged(row: int, ids: tuple[int, ...]) -> list[float]:
+        pieces = [piece(token) for token in answer_ids(ids[pads[row] :], prompts[row])]
+        scores = worst_of_tokens(pieces, task.violations(problems[row], "".join(pieces)))
+        before = pads[row] + prompts[row].start
+        return [0.0] * before + scores + [0.0] * (len(ids) - before - len(scores))
 
-    return violations
-
-
-def readable_pieces(tokenizer: Any) -> Callable[[int], str]:
-    """A function from token id to its text, remembered; special tokens read as ``UNREADABLE``."""
-    special = set(tokenizer.all_special_ids)
-    known: dict[int, str] = {}
-
-    def piece(token: int) -> str:
-        if token not in known:
-            known[token] = UNREADABLE if token in special else tokenizer.decode([token])
-        return known[token]
-
-    return piece
+    return by_row(judged)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
@@ -56,26 +57,30 @@ class Sudoku(GeneratedTask):
     def violations(self, problem: Problem, text: str) -> list[float]:
         """Per cell, the number of its units (row, column, box) in which its digit occurs again."""
         answer = body(text)
-        conflicts = [0.0] * len(answer)
-        if len(answer) == SIZE * SIZE:
-            for unit in UNITS:
-                digits = [answer[i] for i in unit]
-                for i in unit:
-                    conflicts[i] += digits.count(answer[i]) > 1 or answer[i] not in DIGITS
-        scores = iter(conflicts)
+        scores = iter(conflicts(answer, UNITS) if len(answer) == SIZE * SIZE else ())
         return [0.0] * len(HEADER) + [0.0 if c == "\n" else next(scores, 0.0) for c in text[len(HEADER) :]]
 
 
-def units() -> list[list[int]]:
-    """Cell numbers (row major) of the 6 rows, 6 columns and 6 boxes."""
-    rows = [[r * SIZE + c for c in range(SIZE)] for r in range(SIZE)]
-    columns = [[r * SIZE + c for r in range(SIZE)] for c in range(SIZE)]
+def units(size: int = SIZE, box_rows: int = BOX_ROWS, box_columns: int = BOX_COLUMNS) -> list[list[int]]:
+    """Cell numbers (row major) of all rows, columns and boxes."""
+    rows = [[r * size + c for c in range(size)] for r in range(size)]
+    columns = [[r * size + c for r in range(size)] for c in range(size)]
     boxes = [
-        [(top + r) * SIZE + left + c for r in range(BOX_ROWS) for c in range(BOX_COLUMNS)]
-        for top in range(0, SIZE, BOX_ROWS)
-        for left in range(0, SIZE, BOX_COLUMNS)
+        [(top + r) * size + left + c for r in range(box_rows) for c in range(box_columns)]
+        for top in range(0, size, box_rows)
+        for left in range(0, size, box_columns)
     ]
     return rows + columns + boxes
+
+
+def conflicts(cells: Sequence[str], groups: Sequence[Sequence[int]], digits: str = DIGITS, unknown: str = "") -> list[float]:
+    """Per cell, the number of its groups in which its digit occurs again; all of them for no digit, none if ``unknown``."""
+    scores = [0.0] * len(cells)
+    for group in groups:
+        counts = Counter(cells[i] for i in group)
+        for i in group:
+            scores[i] += cells[i] != unknown and (counts[cells[i]] > 1 or cells[i] not in digits)
+    return scores
 
 
 UNITS = units()
