@@ -1,4 +1,4 @@
-"""Write ``docs/samplers.md`` from the docstrings of the samplers: ``make docs``."""
+"""Write ``docs/samplers.md`` from the docstrings of the samplers, and the README's headline table: ``make docs``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from tta_bench import catalog
+from tta_bench.analysis.standings import standings_table
 from tta_bench.sampling.sampler import Sampler
 
-PAGE = Path(__file__).parent / "samplers.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "samplers.md"
 
 HEAD = """\
 # Samplers
@@ -130,6 +134,25 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+README = ROOT / "README.md"
+STANDINGS = ROOT / "experiments" / "samplers" / "report" / "tables" / "standings.csv"
+BETWEEN = re.compile(r"(?<=<!-- headline: make docs -->\n).*?(?=<!-- end of headline -->)", flags=re.DOTALL)
+"""Where the README has its headline table, which is taken from the committed report of a study."""
+
+SHOWN = (4, 8, 16)
+"""Budgets, in forward passes, that the headline shows."""
+
+
+def headline(readme: str) -> str:
+    """The README with the headline table of the committed report."""
+    table = standings_table(pd.read_csv(STANDINGS, keep_default_na=False, na_values=[""]).fillna({"settings": ""}), SHOWN)
+    found, n = BETWEEN.subn(lambda _: f"\n{table}\n", readme)
+    if n != 1:
+        raise ValueError(f"{README}: has {n} places for the headline table, must have one")
+    return found
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print(f"wrote {PAGE}")
+    README.write_text(headline(README.read_text()))
+    print(f"wrote {PAGE} and the headline table of {README}")
