@@ -4,12 +4,19 @@ import re
 
 import pytest
 
-from docs.generate import PAGE, page, read
+from docs.generate import BETWEEN, PAGE, README, headline, page, read
 from tta_bench import catalog
 
 
 def test_the_page_of_samplers_is_what_the_docstrings_say() -> None:
     assert PAGE.read_text() == page(), "docs/samplers.md is out of date; run: make docs"
+
+
+def test_the_headline_is_that_of_the_committed_report() -> None:
+    text = README.read_text()
+    assert text == headline(text), "the headline table is out of date; run: make docs"
+    named = {row.split("|")[1].strip() for row in BETWEEN.findall(text)[0].strip().splitlines()[2:]}
+    assert named == set(catalog.names("sampler")) - {"tta_rules"}
 
 
 @pytest.mark.parametrize("name", catalog.names("sampler"))

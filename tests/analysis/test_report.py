@@ -150,8 +150,8 @@ def test_a_report_shows_what_was_asked_answered_and_expected(tmp_path: Path) -> 
     for name, text in (("low_confidence", "<b>4</b>"), ("tta", "")):
         write_run(tmp_path, {"name": name}, np.array([[1.0], [0.0], [1.0]]), steps=4, text=text)
     asked = (
-        {"problem": "test-000001", "prompt": "2 + 2 <", "target": "4"},
-        {"problem": "test-000009", "prompt": "x", "target": "y"},
+        {"problem": "test-000001", "data": f"{1:016x}", "prompt": "2 + 2 <", "target": "4"},
+        {"problem": "test-000009", "data": f"{9:016x}", "prompt": "x", "target": "y"},
     )
     study = replace(load_study(tmp_path), examples={"toy": asked, "other": asked})
     page = write_report(study, tmp_path / "report", TestPlan(n_resamples=99, n_bootstrap=200)).page.read_text()
@@ -164,7 +164,16 @@ def test_a_report_shows_what_was_asked_answered_and_expected(tmp_path: Path) -> 
 
 def test_signal_figure_draws_what_was_judged_at_each_step() -> None:
     rows = [
-        {"task": task, "sampler": "tta", "level": "token", "step": step, "signal": signal, "metric": "auroc", "value": value}
+        {
+            "task": task,
+            "sampler": "tta",
+            "run_id": f"{task}-tta",
+            "level": "token",
+            "step": step,
+            "signal": signal,
+            "metric": "auroc",
+            "value": value,
+        }
         for task in ("a", "b")
         for signal, value in (("entropy", 0.6), ("holdout probability", 0.8))
         for step in ("2", "3", "end")

@@ -123,6 +123,35 @@ def test_a_focus_that_is_not_in_the_study_is_refused_before_it_runs(capsys: pyte
     assert "analysis.focus=tta_bset: is no sampler of this study; it has low_confidence, tta" in capsys.readouterr().err
 
 
+def test_a_grid_of_two_parameters_keeps_its_runs_apart(tmp_path: Path) -> None:
+    for steps in (4, 8):
+        for name in ("low_confidence", "tta", "random_remask", "margin"):
+            write_run(tmp_path, {"name": name}, scores(0.5), steps=steps)
+        for sure in (0.5, 0.9):
+            passes = at(steps // 2 + int(3 * sure))
+            write_run(tmp_path, {"name": "klass", "conf_threshold": sure}, scores(0.5), steps=steps, passes=passes)
+    study = load_study(tmp_path)
+    section = standings(made(compare(study)), study, describer(study), PLAN)
+    assert section
+    klass = section.frame[section.frame["sampler"] == "klass"]
+    assert klass["settings"].nunique() == klass["run_id"].nunique() > 1
+    assert "klass steps=4 conf_threshold=0.5" in standings_table(section.frame, [8, 4])
+
+
+def test_a_focus_that_is_not_complete_costs_its_table_only(tmp_path: Path) -> None:
+    for steps in (4, 8):
+        for name in ("low_confidence", "tta", "random_remask", "margin", "entropy", "p2"):
+            write_run(tmp_path, {"name": name}, scores(0.5), steps=steps)
+            if name == "p2":
+                records = tmp_path / "runs" / f"toy-p2-test-{steps}-" / "records.jsonl"
+                records.write_text("".join(records.read_text().splitlines(keepends=True)[:-3]))
+    study = load_study(tmp_path)
+    report = write_report(study, tmp_path / "report", TestPlan(n_resamples=99, n_bootstrap=200, focus="p2"))
+    assert "focus" not in {section.name for section in report.sections}
+    assert "standings" in {section.name for section in report.sections}
+    assert report.n_refused == 2
+
+
 def test_few_samplers_have_no_standings(tmp_path: Path) -> None:
     for steps in (4, 8):
         for name in ("low_confidence", "tta"):

@@ -88,6 +88,17 @@ def test_a_prompt_that_does_not_fit_loses_its_beginning_or_is_refused() -> None:
         Manner(long_prompts="drop")
 
 
+def test_a_chat_template_stays_whole_where_its_prompt_is_cut() -> None:
+    words = instructed()
+    long = Problem("long/0", "1+2+3+4+5=", "15", 4)
+    whole = encode(long, words, MASK, None, Manner(chat_template=True))
+    cut = encode(long, words, MASK, None, Manner(chat_template=True, context=len(whole.ids) - 4))
+    assert cut.cut == 4
+    assert cut.ids == encode(Problem("x", "3+4+5=", "15", 4), words, MASK, None, Manner(chat_template=True)).ids
+    with pytest.raises(ValueError, match="nothing would be left of it in its chat template"):
+        encode(long, words, MASK, None, Manner(chat_template=True, context=len(whole.ids) - 10))
+
+
 def test_an_answer_gets_half_of_the_context_at_most_unless_its_length_is_given() -> None:
     words = tokenizer(mask_token="[MASK]")
     prompt = encode(ADD, words, MASK, None, Manner(context=6))

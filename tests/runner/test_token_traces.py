@@ -124,6 +124,17 @@ def test_a_probe_changes_no_record_and_is_the_hidden_probability(tmp_path: Path)
         execution.Effort(probe_folds=1)
 
 
+def test_visits_that_kept_different_signals_are_read_together(tmp_path: Path) -> None:
+    first = read(tmp_path)
+    traced(first, token_traces=2)
+    tokens = traced(read(tmp_path, "n_problems=8"), token_traces=8, probe_shadow=True)
+    asked = tokens.groupby("key")["shadow"].agg(lambda values: values.notna().all())
+    assert asked.to_dict() == {
+        f"{p.id}/0": i >= 6 for i, p in enumerate(read(tmp_path, "n_problems=8").problems) if i < 2 or i >= 6
+    }
+    assert tokens["instability"].notna().all()
+
+
 def test_instability_counts_the_changes_of_a_prediction() -> None:
     model, mask = ToyDenoiser().eval(), 96
     tokens = torch.full((2, 6), mask)

@@ -59,6 +59,46 @@ def test_examples_come_first_and_are_no_problems(tmp_path: Path) -> None:
         Dataset("t", path=str(tmp_path / "hub"), fewshot=9).problems("test")
 
 
+def test_examples_are_part_of_what_names_a_run(tmp_path: Path) -> None:
+    task = Dataset("t", path=numbered(tmp_path), fewshot=1)
+    other = Dataset("t", path=numbered(tmp_path), fewshot=1, example="{prompt}?")
+    assert task.data("test") != other.data("test")
+    # A row that is an example is no problem, wherever it stands.
+    rows = [{"prompt": "a", "target": "b"}, {"prompt": "c", "target": "d"}, {"prompt": "a", "target": "b"}]
+    assert [p.prompt for p in Dataset("t", path=written(tmp_path, *rows), fewshot=1).problems("test")] == ["a b\n\nc"]
+
+
+def test_an_example_shows_what_the_scorer_takes(tmp_path: Path) -> None:
+    """The index of MMLU's right answer is no letter."""
+    rows = [{"question": f"{i}?", "choices": ["x", "y", "z", "w"], "answer": i % 4, "subject": "s"} for i in range(6)]
+    for split in ("test", "auxiliary_train", "validation"):
+        written(tmp_path, *rows[:: 1 if split == "test" else -1], name=f"{split}.jsonl")
+    task = tasks.load("mmlu", path=tmp_path, fewshot=1, subset=None)
+    problem = task.problems("test")[0]
+    assert "5?\nA. x\nB. y\nC. z\nD. w\nAnswer: B\n\n" in problem.prompt
+    assert task.score(problem, "A") == 1.0
+
+
+def test_the_prompt_of_math500_asks_for_a_box(tmp_path: Path) -> None:
+    row = {"problem": "1+1", "answer": "2", "unique_id": "a/1.json"}
+    task = tasks.load("math500", path=written(tmp_path, row))
+    (problem,) = task.problems("test")
+    assert problem.prompt == "Problem: 1+1\nGive the final answer in \\boxed{}.\nSolution:"
+    assert problem.id == "a-1.json"
+    assert task.score(problem, r"so \boxed{2}") == 1.0
+
+
+def test_problems_follow_their_file(tmp_path: Path) -> None:
+    path = numbered(tmp_path)
+    words = ["task=jsonl", f"task.path={path}", "n_problems=3"]
+    before = comparison(cli.compose(words))
+    assert before.problems[0].prompt == "0 + 1 ="
+    written(tmp_path, *({"prompt": f"new {i}", "target": "x"} for i in range(5)))
+    after = comparison(cli.compose(words))
+    assert after.candidate.run_id != before.candidate.run_id
+    assert after.problems[0].prompt == "new 0"
+
+
 def test_dev_and_test_share_no_row_where_they_are_divided(tmp_path: Path) -> None:
     task = Dataset("t", path=numbered(tmp_path, 400), dev_share=0.25)
     dev, test = ({p.id for p in task.problems(split)} for split in ("dev", "test"))

@@ -50,6 +50,18 @@ def test_a_folder_is_read_as_hubs_lay_it_out(folder: Path) -> None:
         Source(str(folder)).rows("validation")
 
 
+def test_a_subset_that_is_not_there_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"task.subset=mian: no file of .* has that in its name, nor a folder"):
+        Source(str(folder), subset="mian").rows("test")
+    assert list(Source(str(folder / "main"), subset="main").rows("test")) == ROWS[:2]  # the folder of the subset itself
+
+
+def test_a_file_of_one_split_does_not_serve_another(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text(lines(ROWS))
+    with pytest.raises(ValueError, match=r"has 'train' in its name; data files there: test\.jsonl"):
+        Source(str(tmp_path)).rows("train")
+
+
 def test_a_hub_is_asked_as_a_folder_would_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``load_dataset`` takes a folder in place of an id, which is as near as one gets without a network."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")

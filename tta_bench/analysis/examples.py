@@ -42,15 +42,15 @@ def examples(found: Sequence[Compared], study: Study, describe: Describer) -> li
                 runs |= {run.run_id: run for run in (one.pair.baseline, one.pair.candidate)}
         answers = {f"{run.sampler} {describe(run)}".strip(): texts_of(run) for run in list(runs.values())[:MOST_RUNS]}
         for problem in problems:
-            given = [(name, *texts[problem["problem"]]) for name, texts in answers.items() if problem["problem"] in texts]
+            given = [(name, *texts[problem["data"]]) for name, texts in answers.items() if problem["data"] in texts]
             if given:
                 shown.append(Example(task, problem["problem"], problem["prompt"], problem["target"], tuple(given)))
     return shown
 
 
 def texts_of(run: Run) -> dict[str, tuple[str, float]]:
-    """Text and score of the first replicate of each problem that was answered."""
+    """Text and score of the first replicate of each problem that was answered, by the problem's digest."""
     if run.folder is None:
         return {}
     records = [record for record in run.folder.lines() if record["replicate"] == 0 and not record["error"]]
-    return {record["problem"]: (record["text"], record["score"]) for record in records}
+    return {record["data"]: (record["text"], record["score"]) for record in records}

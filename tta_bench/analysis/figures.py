@@ -190,6 +190,7 @@ def signal_quality(frame: pd.DataFrame) -> Figure | None:
         figure, axes = panels(len(samplers), len(tasks), height=1.75)
         for (sampler, task), part in rows.groupby(["sampler", "task"], sort=False):
             axis = axes[samplers.index(str(sampler))][tasks.index(str(task))]
+            part = part[part["run_id"] == part["run_id"].iloc[0]]  # of several models the first
             for signal, line in part.groupby("signal", sort=False):
                 number = signals.index(str(signal))
                 colour, dash = f"C{number % COLOURS}", ("-", "--")[number // COLOURS % 2]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Entrant:
         return run_ids([run.run_id for run in self.family.runs])
 
     def within(self, budget: float) -> tuple[Floats, float, str] | None:
-        """Scores (n,) with at most so many passes, the passes that takes, and how it was found; None where it needs more.
+        """Scores (n,) with at most so many passes on average, the passes it takes, and how that was found; None: it needs more.
 
         Between two of its budgets that is interpolated; with more than its largest budget it can do nothing.
         """
@@ -110,10 +111,19 @@ def fields_of(found: Sequence[Compared], study: Study, describe: Describer) -> l
             problems = common(problems, member.problems)
         if len(problems) < FEW_PROBLEMS:
             continue
-        entrants = tuple(Entrant.of(member, problems, describe) for member in found_families)
+        entrants = distinct([Entrant.of(member, problems, describe) for member in found_families], describe)
         if len({entrant.run.sampler for entrant in entrants}) > MANY and len(entrants[0].family.runs) > 1:
             fields.append(Field(entrants, problems))
     return fields
+
+
+def distinct(entrants: Sequence[Entrant], describe: Describer) -> tuple[Entrant, ...]:
+    """The entrants, those that share a name with all their settings: where several parameters were swept, each run is one."""
+    names = Counter((entrant.run.sampler, entrant.settings) for entrant in entrants)
+    return tuple(
+        replace(entrant, settings=describe(entrant.run)) if names[entrant.run.sampler, entrant.settings] > 1 else entrant
+        for entrant in entrants
+    )
 
 
 def standings(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
@@ -162,13 +172,14 @@ def standings(found: Sequence[Compared], study: Study, describe: Describer, plan
         "Standings at equal forward passes",
         pd.DataFrame([row | more for row, more in zip(rows, told, strict=True)]),
         {
-            "budget": "forward passes per answer, at most; within the baseline's budgets",
+            "budget": "forward passes per answer, mean over problems, at most; within the baseline's budgets",
             "forward_passes": "the budget, or less where a sampler's largest takes less",
             "score": "mean over problems; between two measured budgets interpolated linearly in log2(passes), problem by "
             f"problem; {100 * (1 - plan.alpha):g} % t interval",
             **difference_methods(plan),
         },
-        "Difference: from the baseline at the same budget. A sampler whose settings all take fewer passes keeps the score of "
+        "Difference: from the baseline (the first row of a task and budget) at the same budget. A sampler whose settings all "
+        "take fewer passes keeps the score of "
         "the largest of them; one that needs more is not listed.",
     )
 
@@ -181,7 +192,7 @@ def focused(found: Sequence[Compared], study: Study, describe: Describer, plan: 
     """
     if plan.focus is None:
         return None
-    names = sorted({run.sampler for one in found for run in (one.pair.baseline, one.pair.candidate)})
+    names = sorted({run.sampler for pair in study.pairs for run in (pair.baseline, pair.candidate)})
     if plan.focus not in names:
         raise AnalysisError(f"analysis.focus={plan.focus}: is no sampler of this study; it has {', '.join(names)}")
     rows: list[dict[str, Any]] = []
@@ -220,7 +231,7 @@ def focused(found: Sequence[Compared], study: Study, describe: Describer, plan: 
         f"{plan.focus} against each of the others at equal forward passes",
         pd.DataFrame([row | more for row, more in zip(rows, judged_columns(columns, plan), strict=True)]),
         {
-            "budget": "forward passes per answer, at most",
+            "budget": "forward passes per answer, mean over problems, at most",
             "forward_passes": "the budget, or less where the sampler's largest takes less",
             "rival_passes": "the same of the rival",
             "score": "mean over problems, interpolated as in the standings",

@@ -18,11 +18,11 @@ from tta_bench.analysis.stats import Estimate, mean_interval
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
 METHODS = {
-    "stability": "share of predictions unchanged from one step to the next",
+    "stability": "share of predictions unchanged from one step to the next, where both steps looked",
     "survival": "share of positions that end with the token first committed there",
     "efficacy": "share of the tokens taken back whose position ends with another",
     "flips": "changes of a position's committed token, mean over positions",
-    "order": "Kendall's tau of place and step of the last commit: 1 from left to right, -1 from right to left",
+    "order": "Goodman and Kruskal's gamma of place and step of the last commit: 1 from left to right, -1 from right to left",
 }
 
 

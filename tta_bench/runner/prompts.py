@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,7 +84,8 @@ def encode(
         ValueError: prompt and answer do not fit the model's context, and that is not to be helped, or must not.
     """
     manner = manner or Manner()
-    text = chat(problem.prompt, tokenizer) if manner.chat_template and not problem.infill else problem.prompt
+    chats = manner.chat_template and not problem.infill
+    text = chat(problem.prompt, tokenizer) if chats else problem.prompt
     before = [first_id(tokenizer)] if manner.add_bos else []
     ids = list(before)
     for i, piece in enumerate(text.split(HOLE)):
@@ -95,10 +97,30 @@ def encode(
     lacking = 0 if gen_length is not None or manner.context is None else max(0, length - manner.context // 2)
     length -= lacking
     cut = excess(len(ids) - len(before), len(before) + length, problem, manner)
-    ids = [*before, *ids[len(before) + cut :]]
+    whole = len(ids)
+    ids = [*before, *(shortened(problem.prompt, cut, tokenizer) if chats and cut else ids[len(before) + cut :])]
     if problem.infill:
         return EncodedPrompt(tuple(ids), len(before), True, ends)
-    return EncodedPrompt((*ids, *[mask_id] * length), len(ids), False, ends, cut, lacking)
+    return EncodedPrompt((*ids, *[mask_id] * length), len(ids), False, ends, whole - len(ids), lacking)
+
+
+def shortened(prompt: str, cut: int, tokenizer: Any) -> list[int]:
+    """A prompt in its chat template as token ids, at least ``cut`` fewer, characters of the prompt's beginning left out.
+
+    Raises:
+        ValueError: the template alone is too long.
+    """
+
+    def put(start: int) -> list[int]:
+        return list(tokenizer.encode(chat(prompt[start:], tokenizer), add_special_tokens=False))
+
+    most = len(put(0)) - cut
+    start = bisect_left(range(len(prompt)), True, key=lambda place: len(put(place)) <= most)
+    if start == len(prompt):
+        raise ValueError(
+            f"a prompt of {len(prompt)} characters: nothing would be left of it in its chat template; set gen_length to less"
+        )
+    return put(start)
 
 
 def excess(prompt: int, besides: int, problem: Problem, manner: Manner) -> int:

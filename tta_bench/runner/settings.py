@@ -69,15 +69,15 @@ class Comparison:
     @property
     def problems(self) -> list[Problem]:
         """The problems of both runs, in order."""
-        return _problems(self.candidate.task, self.candidate.split, self.n_problems)
+        return _problems(self.candidate.task, self.candidate.split, self.n_problems, self.candidate.task_data)
 
 
 # A sweep asks for the same problems again and again. Entries hold dicts, so they are remembered by their text.
 _KNOWN_PROBLEMS: dict[str, list[Problem]] = {}
 
 
-def _problems(entry: catalog.Entry, split: str, n: int) -> list[Problem]:
-    key = repr((entry, split, n))
+def _problems(entry: catalog.Entry, split: str, n: int, data: str | None) -> list[Problem]:
+    key = repr((entry, split, n, data))
     if key not in _KNOWN_PROBLEMS:
         _KNOWN_PROBLEMS[key] = entry.build().problems(split, n)
     return _KNOWN_PROBLEMS[key]
@@ -123,7 +123,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         task_data=task.data(str(config["split"])) if isinstance(task, Dataset) else None,
     )
 
-    if all(problem.infill for problem in _problems(task_entry, candidate.split, n_problems)):
+    if all(problem.infill for problem in _problems(task_entry, candidate.split, n_problems, candidate.task_data)):
         candidate = replace(candidate, chat_template=False)  # templates are put as they are
 
     def with_sampler(node: Mapping[str, Any]) -> RunSpec:

@@ -194,7 +194,15 @@ class RunFolder:
         rows = rows[rows[lists[0]].notna()]
         lengths = rows[lists[0]].map(len).to_numpy(int)
         columns = {name: np.repeat(rows[name].to_numpy(), lengths) for name in ("key", "step")}
-        flat = {name.removeprefix(TOKEN): np.concatenate([[], *rows[name]]) for name in lists}
+        # What one visit kept and another did not, is NaN in the rows of the other.
+        kept = {
+            name: [
+                values if isinstance(values, np.ndarray) else np.full(n, np.nan)
+                for values, n in zip(rows[name], lengths, strict=True)
+            ]
+            for name in lists
+        }
+        flat = {name.removeprefix(TOKEN): np.concatenate([[], *values]) for name, values in kept.items()}
         return pd.DataFrame(columns | flat).astype(
             dict.fromkeys(("position", "token", "gold"), int) | dict.fromkeys(("fresh", "remaskable", "remasked"), bool)
         )

@@ -20,7 +20,7 @@ from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import BusyError, RunFolder, read_mapping
 from tta_bench.runner.work import find_work
-from tta_bench.tasks.base import Problem
+from tta_bench.tasks.base import problem_digest
 
 
 def run_comparison(
@@ -155,7 +155,7 @@ def describe_study(
         "choices": [list(choice) for choice in choices],
         "problems": [list(found) for found in lists],
         "problems_of": {run_id: lists.index(found) for run_id, found in names.items()},
-        "examples": {c.task.name: [example(problem) for problem in c.problems[:EXAMPLES]] for c in comparisons},
+        "examples": examples_of(comparisons),
     }
 
 
@@ -163,9 +163,15 @@ EXAMPLES = 3
 """Problems of a task that a report shows with their answers."""
 
 
-def example(problem: Problem) -> dict[str, str]:
-    """What a report shows of a problem."""
-    return {"problem": problem.id, "prompt": problem.prompt, "target": problem.target}
+def examples_of(comparisons: Sequence[Comparison]) -> dict[str, list[dict[str, str]]]:
+    """By task what a report shows of its first problems; where tasks of one name differ in their problems, of all of them."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for one in comparisons:
+        for problem in one.problems[:EXAMPLES]:
+            data = problem_digest(problem)
+            told = {"problem": problem.id, "data": data, "prompt": problem.prompt, "target": problem.target}
+            found.setdefault(one.task.name, {})[data] = told
+    return {task: list(told.values()) for task, told in found.items()}
 
 
 def read_study(report_dir: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -113,12 +113,25 @@ def token_statistics(
 def instability(steps: Sequence[StepInfo]) -> list[Tensor]:
     """For each step (B, L), the share of the steps so far in which a position's prediction was another than the step before.
 
-    The prediction is the most probable token, or the draw, at a position, be it masked or committed; 0 in the first step.
+    The prediction is the most probable token, or the draw, at a position, be it masked or committed. Of two steps, positions
+    count that were looked at in both; 0 where there were none yet.
     """
-    predicted = [info.prediction.tokens for info in steps]
-    changed = [before != after for before, after in pairwise([*predicted[:1], *predicted])]
-    counts = accumulate(one.float() for one in changed)
-    return [count / max(i, 1) for i, count in enumerate(counts)]
+    if not steps:
+        return []
+    changes = compared = torch.zeros_like(steps[0].canvas.editable, dtype=torch.float32)
+    found = [changes]
+    for before, after in pairwise(steps):
+        both = told(before) & told(after)
+        changes = changes + (both & (before.prediction.tokens != after.prediction.tokens))
+        compared = compared + both
+        found.append(changes / compared.clamp(min=1))
+    return found
+
+
+def told(info: StepInfo) -> Tensor:
+    """(B, L) bool, the positions of which a step's prediction tells."""
+    looked = info.canvas.looked & info.canvas.editable
+    return looked if info.prediction.told is None else looked & info.prediction.told
 
 
 def mean_over_rows(values: np.ndarray) -> list[float]:

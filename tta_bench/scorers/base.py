@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 
 class Scorer(Protocol):
@@ -35,4 +35,13 @@ class Scorer(Protocol):
         Raises:
             ValueError: names what is missing or wrong.
         """
+        ...
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """What a scorer may have besides: how a right answer is written, where that is not the target as it stands."""
+
+    def written(self, target: str, facts: Mapping[str, object]) -> str:
+        """The answer, as solved examples show it."""
         ...

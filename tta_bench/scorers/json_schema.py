@@ -95,12 +95,21 @@ def parse(text: str) -> Any:
     """The JSON value in a text."""
     block = FENCED.search(text)
     try:
-        value = json.loads(block[1] if block else text, parse_constant=_refuse, parse_float=_finite)
+        value = _loaded(text)
     except (ValueError, RecursionError) as error:
-        raise _NoJsonError(str(error)) from error
+        if not block:
+            raise _NoJsonError(str(error)) from error
+        try:
+            value = _loaded(block[1])
+        except (ValueError, RecursionError) as inner:
+            raise _NoJsonError(str(inner)) from inner
     if _depth(value) > DEEPEST:
         raise _NoJsonError(f"more than {DEEPEST} levels")
     return value
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
 def _refuse(constant: str) -> float:

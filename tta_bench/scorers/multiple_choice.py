@@ -64,6 +64,10 @@ class MultipleChoice:
                 return found
         return _named(text, letters, choices) or _lettered(text, letters, choices) or _alone(text, letters)
 
+    def written(self, target: str, facts: Mapping[str, object]) -> str:
+        """The letter of the right choice."""
+        return self._right(target, facts)
+
     def check(self, target: str, facts: Mapping[str, object]) -> None:
         self._right(target, facts)
 
@@ -86,7 +90,7 @@ class MultipleChoice:
         letters, choices = self._choices(facts)
         target = target.strip()
         if self.gold == "letter":
-            right = target.strip("().") if target.strip("().") in letters else None
+            right = target.strip("().") if target.strip("().") in tuple(letters) else None
         elif self.gold == "index":
             right = letters[int(target)] if re.fullmatch("[0-9]{1,3}", target) and int(target) < len(letters) else None
         else:

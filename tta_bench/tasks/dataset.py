@@ -11,7 +11,7 @@ from typing import Any
 
 from tta_bench import scorers
 from tta_bench.rng import digest
-from tta_bench.scorers.base import Scorer
+from tta_bench.scorers.base import Scorer, Writes
 from tta_bench.tasks.base import HOLE, SPLITS, Problem
 from tta_bench.tasks.rows import Row, Source
 
@@ -119,9 +119,9 @@ class Dataset:
         return Source(self.path, self.hub, self.subset, self.revision)
 
     def data(self, split: str) -> str:
-        """16 hex digits over the rows of a split, wherever they lie: the same for a hub and a copy of it."""
-        rows = [row for _, row in self._rows(split)]
-        return f"{digest(*(json.dumps(dict(row), sort_keys=True, default=repr) for row in rows), size=8):016x}"
+        """16 hex digits over rows and examples of a split, wherever they lie: the same for a hub and a copy of it."""
+        rows = [f"{number} {as_text(row)}" for number, row in self._rows(split)]
+        return f"{digest(self._head(split), *rows, size=8):016x}"
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         """The first ``n`` problems of ``split`` (all when None), in the order of the rows.
@@ -172,8 +172,8 @@ class Dataset:
     def _rows(self, split: str) -> list[tuple[int, Row]]:
         """The rows that are problems, with their numbers in the data set."""
         rows = list(enumerate(map(self._with_choices, self.source.rows(self._named(split)))))
-        if self.fewshot and self._examples_from(split) == self._named(split):
-            rows = rows[self.fewshot :]
+        examples = {as_text(row) for row in self._examples(split)}
+        rows = [(number, row) for number, row in rows if as_text(row) not in examples] if examples else rows
         if self.dev_share is not None and split in ("dev", "test"):
             rows = [(number, row) for number, row in rows if (share_of(row) < self.dev_share) == (split == "dev")]
         if not rows:
@@ -191,15 +191,25 @@ class Dataset:
         single = self.path is not None and self.path.rsplit(".", 1)[-1] in ("jsonl", "json", "parquet")
         return self._named(split) if single or "train" not in self.named_splits else self._named("train")
 
+    def _examples(self, split: str) -> list[Row]:
+        """The rows that are solved in every prompt."""
+        if not self.fewshot:
+            return []
+        rows = [self._with_choices(row) for row in self.source.rows(self._examples_from(split))[: self.fewshot]]
+        if len(rows) < self.fewshot:
+            raise ValueError(f"task.fewshot={self.fewshot}: there are {len(rows)} rows for examples")
+        return rows
+
     def _head(self, split: str) -> str:
         """Instruction and examples."""
         parts = [self.instruction] if self.instruction else []
-        if self.fewshot:
-            rows = [self._with_choices(row) for row in self.source.rows(self._examples_from(split))[: self.fewshot]]
-            if len(rows) < self.fewshot:
-                raise ValueError(f"task.fewshot={self.fewshot}: there are {len(rows)} rows for examples")
-            text = self.example if self.example is not None else f"{self.prompt} {self.reference}"
-            parts += [filled(text, row, number, "task.example") for number, row in enumerate(rows)]
+        for number, row in enumerate(self._examples(split)):
+            if self.example is not None:
+                parts.append(filled(self.example, row, number, "task.example"))
+                continue
+            right = filled(self.reference, row, number, "task.reference")
+            written = self.judge.written(right, row) if isinstance(self.judge, Writes) else right
+            parts.append(f"{filled(self.prompt, row, number, 'task.prompt')} {written}")
         return "".join(part + self.separator for part in parts)
 
     def _problem(self, number: int, row: Row, head: str) -> Problem:
@@ -229,7 +239,12 @@ class Dataset:
 
 def share_of(row: Row) -> float:
     """A number in 0..1 that is a row's own."""
-    return digest(json.dumps(dict(row), sort_keys=True, default=repr), size=8) / 2**64
+    return digest(as_text(row), size=8) / 2**64
+
+
+def as_text(row: Row) -> str:
+    """A row as JSON, the same for equal rows."""
+    return json.dumps(dict(row), sort_keys=True, default=repr)
 
 
 def columns_of(text: str, name: str) -> list[str]:

@@ -63,11 +63,15 @@ def files_of(place: Path, split: str, subset: str | None) -> list[Path] | None:
     if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return None
     files = sorted(file for file in place.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith("."))
-    named = [file for file in files if is_named(file.relative_to(place), split)]
-    of_subset = [file for file in named if subset and is_named(file.relative_to(place), subset)]
-    found = of_subset or named or (files if len(files) == 1 else [])
+    there = ", ".join(str(file.relative_to(place)) for file in files[:5]) or "none"
+    found = [file for file in files if is_named(file.relative_to(place), split)]
+    of_subset = [file for file in found if subset and is_named(file.relative_to(place), subset)]
+    if subset and not of_subset and len({file.parent for file in found}) > 1:
+        raise ValueError(
+            f"task.subset={subset}: no file of {place} has that in its name, nor a folder of it; data files there: {there}"
+        )
+    found = of_subset or found
     if not found:
-        there = ", ".join(str(file.relative_to(place)) for file in files[:5]) or "none"
         raise ValueError(
             f"task.path={place}: no file of it ({', '.join(SUFFIXES)}) has {split!r} in its name; data files there: {there}. "
             "Name the split as the files do (task.splits), or give one file"
