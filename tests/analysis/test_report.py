@@ -104,6 +104,7 @@ def test_many_samplers_are_told_by_verdict() -> None:
 def test_ticks_are_the_passes_where_they_are_few_and_whole_else_powers_of_two() -> None:
     assert figures.pass_ticks(pd.Series([4, 8, 8, 12.0])) == [4, 8, 12]
     assert figures.pass_ticks(pd.Series([1.6, 8, 21.5])) == [1, 2, 4, 8, 16, 32]
+    assert figures.pass_ticks(pd.Series([1.6, 8, 96])) == [1, 4, 16, 64]
 
 
 def test_accuracy_figure_draws_the_scores(study: Study) -> None:

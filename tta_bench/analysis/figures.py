@@ -116,13 +116,18 @@ def chosen(frame: pd.DataFrame, focus: str | None = None) -> list[str]:
     return [*dict.fromkeys([*first, *ranked])][:COLOURS]
 
 
+MOST_TICKS = 6
+"""Powers of two that an axis has room for; of more, every second is told."""
+
+
 def pass_ticks(passes: pd.Series) -> list[float]:
     """The numbers of passes themselves where they are few and whole, else the powers of two around them."""
     measured = sorted(passes.unique())
     if len(measured) <= 5 and all(value == int(value) for value in measured):
         return measured
     exponents = np.log2([max(measured[0], 0.5), measured[-1]])
-    return [float(2**e) for e in range(int(np.floor(exponents[0])), int(np.ceil(exponents[1])) + 1)]
+    low, high = int(np.floor(exponents[0])), int(np.ceil(exponents[1]))
+    return [float(2**e) for e in range(low, high + 1, 1 if high - low < MOST_TICKS else 2)]
 
 
 def variant(sampler: str, settings: str) -> str:
