@@ -145,7 +145,7 @@ SHOWN = (4, 8, 16)
 
 def headline(readme: str) -> str:
     """The README with the headline table of the committed report."""
-    table = standings_table(pd.read_csv(STANDINGS, keep_default_na=False, na_values=[""]).fillna({"settings": ""}), SHOWN)
+    table = standings_table(pd.read_csv(STANDINGS, dtype={"settings": str}).fillna({"settings": ""}), SHOWN)
     found, n = BETWEEN.subn(lambda _: f"\n{table}\n", readme)
     if n != 1:
         raise ValueError(f"{README}: has {n} places for the headline table, must have one")
