@@ -360,7 +360,7 @@ def test_every_number_of_a_report_is_claimed(swept: Path, tmp_path: Path) -> Non
     known = {(claim["table"], claim["row"], claim["column"]): claim for claim in claimed["claims"]}
     own = report.summary[[name for name in report.summary if not name.startswith("equal_passes_")]]
     tables = [Section("summary", "", own, SUMMARY_METHODS), *report.sections]
-    assert {section.name for section in tables} == {"summary", "equal_passes", "pareto", "effects"}
+    assert {section.name for section in tables} == {"summary", "equal_passes", "pareto", "effects", "texts"}
     n_numbers = 0
     for section in tables:
         for column in measured_columns(section.frame):

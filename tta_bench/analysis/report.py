@@ -29,6 +29,7 @@ from tta_bench.analysis.signals import uncertainty
 from tta_bench.analysis.standings import focused, standings, standings_table
 from tta_bench.analysis.summary import SUMMARY_METHODS, summary_of
 from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, listed, readable_rows, write_tables
+from tta_bench.analysis.texts import text_table
 from tta_bench.analysis.trajectories import trajectory_table
 
 
@@ -114,6 +115,7 @@ def sections_of(
         uncertainty(compared, study, describe, plan),
         remasking(compared, study, describe, plan),
         trajectory_table(compared, study, describe, plan),
+        text_table(compared, study, describe, plan),
     )
     return tuple(section for section in found if section)
 
@@ -130,6 +132,7 @@ TABLES = (
     "uncertainty",
     "remasking",
     "trajectories",
+    "texts",
 )
 """Names of the tables that a report may have."""
 
