@@ -355,7 +355,7 @@ def test_studies_without_traces_have_no_tables_of_them(tmp_path: Path) -> None:
 
 
 def test_every_number_of_a_report_is_claimed(swept: Path, tmp_path: Path) -> None:
-    report = write_report(load_study(swept), tmp_path / "report", replace(PLAN, bayes=True))
+    report = write_report(load_study(swept), tmp_path / "report", replace(PLAN, bayes=True, texts=True))
     claimed = json.loads((tmp_path / "report" / "claims.json").read_text())
     known = {(claim["table"], claim["row"], claim["column"]): claim for claim in claimed["claims"]}
     own = report.summary[[name for name in report.summary if not name.startswith("equal_passes_")]]

@@ -15,7 +15,7 @@ from tta_bench.analysis.describe import Describer, describer
 from tta_bench.analysis.load import AnalysisError, Study, load_study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
-from tta_bench.analysis.standings import focused, standings, standings_table
+from tta_bench.analysis.standings import fields_of, focused, standings, standings_table
 
 PLAN = TestPlan(n_resamples=499, n_bootstrap=300)
 N = 80
@@ -57,7 +57,7 @@ def looked(written: tuple[Path, dict[str, np.ndarray]]) -> tuple[list[Compared],
 
 @pytest.fixture(scope="module")
 def frame(looked: tuple[list[Compared], Study, Describer]) -> pd.DataFrame:
-    section = standings(*looked, PLAN)
+    section = standings(fields_of(*looked), PLAN)
     assert section
     return section.frame
 
@@ -105,7 +105,7 @@ def test_one_family_of_tests(frame: pd.DataFrame, written: tuple[Path, dict[str,
 def test_one_in_focus_meets_each_of_the_others(
     looked: tuple[list[Compared], Study, Describer], written: tuple[Path, dict[str, np.ndarray]]
 ) -> None:
-    section = focused(*looked, TestPlan(n_resamples=499, focus="threshold"))
+    section = focused(fields_of(*looked), looked[1], TestPlan(n_resamples=499, focus="threshold"))
     assert section
     table, found = section.frame.set_index(["rival", "budget"]), written[1]
     assert len(table) == 3 * 3 + 1
@@ -114,8 +114,8 @@ def test_one_in_focus_meets_each_of_the_others(
     assert (row["forward_passes"], row["rival_passes"]) == (6, 8)
     assert table.loc[("dear", 16), "rival_passes"] == 12
     with pytest.raises(AnalysisError, match=r"analysis.focus=wino: is no sampler of this study; it has dear, low_confidence"):
-        focused(*looked, TestPlan(focus="wino"))
-    assert focused(*looked, TestPlan()) is None
+        focused(fields_of(*looked), looked[1], TestPlan(focus="wino"))
+    assert focused(fields_of(*looked), looked[1], TestPlan()) is None
 
 
 def test_a_focus_that_is_not_in_the_study_is_refused_before_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,7 @@ def test_a_grid_of_two_parameters_keeps_its_runs_apart(tmp_path: Path) -> None:
             passes = at(steps // 2 + int(3 * sure))
             write_run(tmp_path, {"name": "klass", "conf_threshold": sure}, scores(0.5), steps=steps, passes=passes)
     study = load_study(tmp_path)
-    section = standings(made(compare(study)), study, describer(study), PLAN)
+    section = standings(fields_of(made(compare(study)), study, describer(study)), PLAN)
     assert section
     klass = section.frame[section.frame["sampler"] == "klass"]
     assert klass["settings"].nunique() == klass["run_id"].nunique() > 1
@@ -157,7 +157,7 @@ def test_few_samplers_have_no_standings(tmp_path: Path) -> None:
         for name in ("low_confidence", "tta"):
             write_run(tmp_path, {"name": name}, scores(0.5), steps=steps)
     study = load_study(tmp_path)
-    assert standings(made(compare(study)), study, describer(study), PLAN) is None
+    assert standings(fields_of(made(compare(study)), study, describer(study)), PLAN) is None
 
 
 def test_the_table_for_reading(frame: pd.DataFrame) -> None:

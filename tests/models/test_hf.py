@@ -146,6 +146,16 @@ def test_layers_that_see_a_window_cannot_have_a_shadow_beyond_it(tmp_path: Path)
         tta_bench.generate(model, prompt, "wino", gen_length=30)
 
 
+def test_a_model_says_how_many_positions_it_really_has() -> None:
+    for make, longest in ((roberta, 64 - PAD - 1), (bert, bert().config.max_position_embeddings), (modernbert, None)):
+        model = MaskedLM(make())
+        assert model.context == (longest or model.config.max_position_embeddings), make.__name__
+        if longest:
+            model(torch.full((1, longest), 9))
+            with pytest.raises(ValueError, match=f"has {longest} positions"):
+                model(torch.full((1, longest + 1), 9))
+
+
 def test_a_model_whose_answers_depend_on_padding_is_not_padded() -> None:
     """ConvBERT's convolutions read what stands beside a token, padding included."""
     torch.manual_seed(0)

@@ -50,7 +50,4 @@ def examples(found: Sequence[Compared], study: Study, describe: Describer) -> li
 
 def texts_of(run: Run) -> dict[str, tuple[str, float]]:
     """Text and score of the first replicate of each problem that was answered, by the problem's digest."""
-    if run.folder is None:
-        return {}
-    records = [record for record in run.folder.lines() if record["replicate"] == 0 and not record["error"]]
-    return {record["data"]: (record["text"], record["score"]) for record in records}
+    return {r["data"]: (r["text"], r["score"]) for r in run.answers() if r["replicate"] == 0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -73,9 +74,7 @@ def accuracy_versus_passes(summary: pd.DataFrame, focus: str | None = None) -> F
             axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
         axes[0][0].set_ylabel("score (%)")
-        handles = {
-            str(label): handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-        }
+        handles = legend_handles(axes)
         names = [name for name in shown if name in handles]
         keys = [handles[name] for name in names]
         if len(variants) > len(shown):
@@ -208,12 +207,7 @@ def signal_quality(frame: pd.DataFrame) -> Figure | None:
             row[0].set_ylabel("AUROC")
         for axis in axes[-1]:
             axis.set_xlabel("step")
-        handles = {
-            str(label): handle
-            for row in axes
-            for axis in row
-            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-        }
+        handles = legend_handles(axes)
         figure.legend([handles[s] for s in signals], signals, loc="outside lower center", ncols=5 if len(tasks) > 1 else 2)
     return figure
 
@@ -250,6 +244,12 @@ def response_maps(maps: dict[str, pd.DataFrame]) -> Figure:
             axis.set_axis_off()
         figure.suptitle("Exploratory: score (%) by two hyper-parameters; choose on dev, confirm on test")
     return figure
+
+
+def legend_handles(axes: Sequence[Sequence[Axes]]) -> dict[str, Artist]:
+    """What stands for each label, in any of the panels."""
+    pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for row in axes for axis in row]
+    return {str(label): handle for found in pairs for handle, label in found}
 
 
 def panels(rows: int, columns: int, *, height: float) -> tuple[Figure, list[list[Axes]]]:

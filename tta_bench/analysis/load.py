@@ -22,10 +22,12 @@ FAILURE_COLUMNS = ["problem", "replicate", "stage", "type", "message", "tracebac
 TRAJECTORY = ("stability", "survival", "efficacy", "flips", "order")
 """Of records: how their decoding went, see ``sampling.trajectory``."""
 
-RECORD_COLUMNS = [
-    "key", "problem", "replicate", "data", "prompt", "cluster", "filled", "score", "forward_passes",
-    "evaluated_positions", "nfe", "seconds", "cut", "lacking", *TRAJECTORY,
-]  # fmt: skip
+MEASURED = (
+    "filled", "forward_passes", "evaluated_positions", "nfe", "seconds", "cut", "lacking", *TRAJECTORY,
+)  # fmt: skip
+"""Of records: what is a number, or was not recorded."""
+
+RECORD_COLUMNS = ["key", "problem", "replicate", "data", "prompt", "cluster", "score", *MEASURED]
 """Of the records, as far as the analysis needs them; what older runs did not record is None."""
 
 
@@ -133,6 +135,11 @@ class Run:
             return None
         return np.where(labels == "", "problem " + labels.index.astype(str), "cluster " + labels.astype(str))
 
+    def answers(self) -> list[dict[str, Any]]:
+        """The records that have a score, whole, read from the disk; none where the run is not there."""
+        records = self.folder.records().values() if self.folder else ()
+        return [record for record in records if not record["error"]]
+
     def trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
         """Per-step statistics of the problems and replicates named, with their record's problem and score.
 
@@ -213,7 +220,9 @@ def load_run(folder: Path, *, texts: bool = False) -> Run:
     for record in run.lines():
         for name, values in rows.items():
             values.append(record.get(name))
-    found = pd.DataFrame(rows).drop_duplicates("key", keep="last", ignore_index=True)
+    # As numbers from the start: columns of objects take several times the time and memory.
+    columns = {name: np.array(values, dtype=float) if name in MEASURED else values for name, values in rows.items()}
+    found = pd.DataFrame(columns).drop_duplicates("key", keep="last", ignore_index=True)
     if found.empty:
         raise AnalysisError(f"{folder}: holds no records yet")
     failed = found["error"].notna()

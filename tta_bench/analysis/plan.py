@@ -18,6 +18,7 @@ class TestPlan:
         n_judged: samplers of a task whose uncertainty is judged: the baseline, tta and random_remask, then the others.
         bayes: also work out how probable it is that each candidate is better, equivalent or worse.
         focus: a sampler that is compared with each of the others at equal forward passes; None compares with the baseline only.
+        texts: also tell how long, varied and repetitive the answers are, for which they are read once more.
     """
 
     __test__ = False  # not a test class, whatever pytest makes of its name
@@ -30,6 +31,7 @@ class TestPlan:
     n_judged: int = 4
     bayes: bool = False
     focus: str | None = None
+    texts: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:

@@ -26,7 +26,7 @@ from tta_bench.analysis.remasking import remasking
 from tta_bench.analysis.section import Section, readable
 from tta_bench.analysis.selection import selection
 from tta_bench.analysis.signals import uncertainty
-from tta_bench.analysis.standings import focused, standings, standings_table
+from tta_bench.analysis.standings import fields_of, focused, standings, standings_table
 from tta_bench.analysis.summary import SUMMARY_METHODS, summary_of
 from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, listed, readable_rows, write_tables
 from tta_bench.analysis.texts import text_table
@@ -103,10 +103,11 @@ def sections_of(
     compared: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan, equal: Section | None
 ) -> tuple[Section, ...]:
     """The tables beside the summary, ``equal`` first, those left out for which the study has no data."""
+    fields = fields_of(compared, study, describe)
     found = (
         equal,
-        standings(compared, study, describe, plan),
-        focused(compared, study, describe, plan),
+        standings(fields, plan),
+        focused(fields, study, plan),
         whole_curves(compared, study, describe, plan),
         pareto(compared, study, describe, plan),
         across_tasks(compared, plan),
@@ -115,7 +116,7 @@ def sections_of(
         uncertainty(compared, study, describe, plan),
         remasking(compared, study, describe, plan),
         trajectory_table(compared, study, describe, plan),
-        text_table(compared, study, describe, plan),
+        text_table(compared, study, describe, plan) if plan.texts else None,
     )
     return tuple(section for section in found if section)
 

@@ -126,12 +126,12 @@ def distinct(entrants: Sequence[Entrant], describe: Describer) -> tuple[Entrant,
     )
 
 
-def standings(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
+def standings(fields: Sequence[Field], plan: TestPlan) -> Section | None:
     """Every sampler at budgets of 1, 2, 4, ... forward passes, and its difference from the baseline there."""
     rows: list[dict[str, Any]] = []
     columns: list[Differences] = []
     places: list[int] = []
-    for field in fields_of(found, study, describe):
+    for field in fields:
         baseline = field.entrants[0]
         clusters = baseline.run.clusters(field.problems)
         for budget in field.budgets:
@@ -179,12 +179,11 @@ def standings(found: Sequence[Compared], study: Study, describe: Describer, plan
             **difference_methods(plan),
         },
         "Difference: from the baseline (the first row of a task and budget) at the same budget. A sampler whose settings all "
-        "take fewer passes keeps the score of "
-        "the largest of them; one that needs more is not listed.",
+        "take fewer passes keeps the score of the largest of them; one that needs more is not listed.",
     )
 
 
-def focused(found: Sequence[Compared], study: Study, describe: Describer, plan: TestPlan) -> Section | None:
+def focused(fields: Sequence[Field], study: Study, plan: TestPlan) -> Section | None:
     """The sampler in focus against each of the others, at the budgets of the standings.
 
     Raises:
@@ -197,7 +196,7 @@ def focused(found: Sequence[Compared], study: Study, describe: Describer, plan: 
         raise AnalysisError(f"analysis.focus={plan.focus}: is no sampler of this study; it has {', '.join(names)}")
     rows: list[dict[str, Any]] = []
     columns: list[Differences] = []
-    for field in fields_of(found, study, describe):
+    for field in fields:
         for one in (entrant for entrant in field.entrants if entrant.run.sampler == plan.focus):
             for budget in field.budgets:
                 mine = one.within(budget)

@@ -25,7 +25,7 @@ def text_table(found: Sequence[Compared], study: Study, describe: Describer, pla
     rows: dict[str, dict[str, Any]] = {}
     for one in found:
         for run in (one.pair.baseline, one.pair.candidate):
-            if run.run_id in rows or run.folder is None:
+            if run.run_id in rows:
                 continue
             texts = texts_of(run, one.problems, study.replicates)
             words = {problem: [text.split() for text in several] for problem, several in texts.items()}
@@ -67,9 +67,9 @@ def text_table(found: Sequence[Compared], study: Study, describe: Describer, pla
 def texts_of(run: Run, problems: Sequence[str], replicates: int | None) -> dict[str, list[str]]:
     """The answers of a run by problem."""
     wanted, found = set(problems), dict[str, list[str]]()
-    for record in run.folder.records().values() if run.folder else ():
+    for record in run.answers():
         counts = replicates is None or record["replicate"] < replicates
-        if record["problem"] in wanted and counts and not record["error"]:
+        if record["problem"] in wanted and counts:
             found.setdefault(record["problem"], []).append(record["text"])
     return dict(sorted(found.items()))
 

@@ -48,6 +48,14 @@ class MaskedLM(nn.Module):
         self._padded, self._shadowed = self._probe()
 
     @property
+    def context(self) -> int | None:
+        """Positions that the model has; None where nothing says how many."""
+        if self._longest is not None:
+            return self._longest
+        known: int | None = getattr(self.config, "max_position_embeddings", None)
+        return known
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device

@@ -114,8 +114,8 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         seed=whole(config, "seed", 0),
         device=device.type,
         dtype=str(resolve_dtype(str(config["dtype"]), device)).removeprefix("torch."),
-        chat_template=flag(manner, "chat_template"),
-        add_bos=flag(manner, "add_bos"),
+        chat_template=flag(manner, "chat_template", "model."),
+        add_bos=flag(manner, "add_bos", "model."),
         mask_id=model.mask_id,
         end_ids=model.end_ids,
         compile=model.compile,
@@ -143,7 +143,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
             time_limit=None if config["time_limit"] is None else positive(config, "time_limit"),
             token_traces=whole(config, "token_traces", 0),
             probe_folds=whole(config, "probe_folds", 0),
-            probe_shadow=yes_or_no(config, "probe_shadow"),
+            probe_shadow=flag(config, "probe_shadow"),
         ),
         output_dir=folder(config, "output_dir"),
         report_dir=folder(config, "report_dir"),
@@ -187,23 +187,23 @@ def model_settings(config: Mapping[str, Any]) -> ModelSettings:
     return ModelSettings(
         name_or_path=str(config["name_or_path"]),
         revision=None if config.get("revision") is None else str(config["revision"]),
-        trust_remote_code=flag(config, "trust_remote_code"),
+        trust_remote_code=flag(config, "trust_remote_code", "model."),
         mask_id=None if config.get("mask_id") is None else whole(config, "mask_id", 0),
         end_ids=None if ends is None else check_end_ids(tuple(whole({"end_ids": end}, "end_ids", 0) for end in ends)),
         device_map=None if config.get("device_map") is None else str(config["device_map"]),
-        compile=flag(config, "compile"),
+        compile=flag(config, "compile", "model."),
     )
 
 
-def flag(config: Mapping[str, Any], key: str) -> bool:
-    """A yes or no of the model's configuration, no where it is absent.
+def flag(config: Mapping[str, Any], key: str, where: str = "") -> bool:
+    """A yes or no of the configuration, no where it is absent; ``where`` is the part of it that it stands in.
 
     Raises:
         ValueError: it is neither.
     """
     value = config.get(key, False)
     if not isinstance(value, bool):
-        raise ValueError(f"model.{key}={value}: must be true or false")
+        raise ValueError(f"{where}{key}={value}: must be true or false")
     return value
 
 
@@ -247,17 +247,6 @@ def number(config: Mapping[str, Any], key: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{key}={value}: must be a number")
     return float(value)
-
-
-def yes_or_no(config: Mapping[str, Any], key: str) -> bool:
-    """True or false of the configuration.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if not isinstance(config[key], bool):
-        raise ValueError(f"{key}={config[key]}: must be true or false")
-    return bool(config[key])
 
 
 def positive(config: Mapping[str, Any], key: str) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tta_bench.models.checkpoint import ModelSettings
+from tta_bench.models.hf import MaskedLM
 from tta_bench.models.loading import load
 from tta_bench.runner.batch import LoadedModel
 from tta_bench.runner.disk import make_folder, storing, write_atomically
@@ -86,7 +87,8 @@ def model_source(settings: ModelSettings, device: str, dtype: str) -> ModelSourc
 
     def load_it() -> LoadedModel:
         model, tokenizer = load(device=device, dtype=dtype, **vars(settings))
-        context = getattr(model.config, "max_position_embeddings", None)
+        # RoBERTa's kin have fewer positions than their configuration says.
+        context = model.context if isinstance(model, MaskedLM) else getattr(model.config, "max_position_embeddings", None)
         return LoadedModel(model, tokenizer, model.config.mask_token_id, model.end_ids, context)
 
     return ModelSource(load_it)

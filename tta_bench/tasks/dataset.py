@@ -7,16 +7,14 @@ import string
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tta_bench import scorers
 from tta_bench.rng import digest
 from tta_bench.scorers.base import Scorer, Writes
 from tta_bench.tasks.base import HOLE, SPLITS, Problem
-from tta_bench.tasks.rows import Row, Source
-
-PLACES = ("path", "hub", "subset", "revision")
-"""Options that say where the rows are, which is not part of what they are."""
+from tta_bench.tasks.rows import SUFFIXES, Row, Source
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ class Dataset:
 
     def _examples_from(self, split: str) -> str:
         """The split of the data set that examples are from."""
-        single = self.path is not None and self.path.rsplit(".", 1)[-1] in ("jsonl", "json", "parquet")
+        single = self.path is not None and Path(self.path).suffix in SUFFIXES
         return self._named(split) if single or "train" not in self.named_splits else self._named("train")
 
     def _examples(self, split: str) -> list[Row]:
