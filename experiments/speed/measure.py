@@ -10,10 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from tta_bench.sampling.sampler import Step
 
 Case = Callable[[], object]
+
+
+def now() -> float:
+    """Seconds, once a GPU that is in use has done all it was asked to."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def alternated(cases: Mapping[str, Case], rounds: int) -> dict[str, np.ndarray]:
@@ -21,9 +29,9 @@ def alternated(cases: Mapping[str, Case], rounds: int) -> dict[str, np.ndarray]:
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds + 1):
         for name, case in cases.items():
-            began = time.perf_counter()
+            began = now()
             case()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(now() - began)
     return {name: np.array(values[1:]) for name, values in seconds.items()}
 
 
@@ -68,9 +76,9 @@ def watched(model: Any) -> Iterator[Callable[[str, Case], Shares]]:
     def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
+            began = now()
             result = function(*args, **kwargs)
-            getattr(current, part)[-1] += time.perf_counter() - began
+            getattr(current, part)[-1] += now() - began
             return result
 
         return run
@@ -78,9 +86,9 @@ def watched(model: Any) -> Iterator[Callable[[str, Case], Shares]]:
     def run(name: str, case: Case) -> Shares:
         nonlocal current
         current = shares.setdefault(name, Shares([0.0], [0.0]))
-        began = time.perf_counter()
+        began = now()
         case()
-        current.take(time.perf_counter() - began)
+        current.take(now() - began)
         return current
 
     model.forward = timed(forward, "model")

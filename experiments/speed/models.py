@@ -16,21 +16,25 @@ class Shape:
     """Of a random LLaDA.
 
     Attributes:
-        width, layers, vocabulary: sizes; the feed-forward part is four times as wide, heads have a width of 64.
+        width, layers, vocabulary: sizes.
+        head: width of a head.
+        inner: width of the feed-forward part, as a multiple of ``width``.
     """
 
     width: int
     layers: int
     vocabulary: int
+    head: int = 64
+    inner: int = 4
 
     def build(self) -> Any:
         """The model, the same every time."""
         torch.manual_seed(0)
         config = LLaDAConfig(
             d_model=self.width,
-            n_heads=self.width // 64,
+            n_heads=self.width // self.head,
             n_layers=self.layers,
-            mlp_hidden_size=4 * self.width,
+            mlp_hidden_size=self.inner * self.width,
             vocab_size=self.vocabulary,
             embedding_size=self.vocabulary,
             mask_token_id=self.vocabulary - 1,

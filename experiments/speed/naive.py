@@ -14,7 +14,7 @@ def gumbel_choice(logits: Tensor, temperature: float, generator: torch.Generator
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits.double()
-    uniform = torch.rand(logits.shape, dtype=torch.float64, generator=generator)
+    uniform = torch.rand(logits.shape, dtype=torch.float64, device=logits.device, generator=generator)
     return (logits.exp() / (-uniform.log()) ** temperature).argmax(dim=-1)
 
 
@@ -36,7 +36,7 @@ def llada(
     transfers of the published code.
     """
     start = prompt.shape[1]
-    tokens = torch.cat((prompt, torch.full((1, gen_length), mask_id)), dim=1)
+    tokens = torch.cat((prompt, torch.full((1, gen_length), mask_id, device=prompt.device)), dim=1)
     blocks = gen_length // block_length
     share = steps // blocks
     for block in range(blocks):
@@ -76,9 +76,9 @@ def sequential_views(
 ) -> Tensor:
     """TTA uncertainty sampling with temperature views, an evaluation of the model for each of the ``k`` views."""
     start, (low, high) = prompt.shape[1], temperature_range
-    tokens = torch.cat((prompt[0], torch.full((gen_length,), mask_id)))
+    tokens = torch.cat((prompt[0], torch.full((gen_length,), mask_id, device=prompt.device)))
     changes: list[Tensor] = []
-    times_remasked, until = torch.zeros(gen_length), torch.zeros(gen_length)
+    times_remasked, until = torch.zeros(2, gen_length, device=prompt.device)
     blocks = gen_length // block_length
     share = steps // blocks
     for step in range(steps):
@@ -93,11 +93,12 @@ def sequential_views(
         confidence, candidates = mean.max(dim=-1)
         entropy = torch.special.entr(mean).sum(dim=-1)
         disagreement = torch.tensor([(len(set(column)) - 1) / (k - 1) for column in torch.stack(draws).T.tolist()])
+        disagreement = disagreement.to(prompt.device)
 
         answer = tokens[start:].clone()
         committed = answer != mask_id
         quota = block * block_length + block_length // share * (within + 1) + min(within + 1, block_length % share)
-        eligible = ~committed & (torch.arange(gen_length) < (block + 1) * block_length)
+        eligible = ~committed & (torch.arange(gen_length, device=prompt.device) < (block + 1) * block_length)
         commits = highest(confidence, eligible, quota - int(committed.sum()))
         answer[commits] = candidates[commits]
 
@@ -117,4 +118,5 @@ def sequential_views(
 def highest(score: Tensor, eligible: Tensor, count: int) -> list[int]:
     """The ``count`` highest-scored eligible positions, of equals the lowest."""
     places: list[int] = eligible.nonzero()[:, 0].tolist()
-    return sorted(places, key=lambda i: (-float(score[i]), i))[: max(0, count)]
+    values: list[float] = score.tolist()
+    return sorted(places, key=lambda i: (-values[i], i))[: max(0, count)]

@@ -45,6 +45,7 @@ class Job:
         prompt, gen_length, block_length, steps: of a sequence.
         rounds: that count.
         problems: of a run on mini.
+        device: of the prompt.
     """
 
     prompt: int = 64
@@ -53,6 +54,7 @@ class Job:
     steps: int = 16
     rounds: int = 7
     problems: int = 128
+    device: str = "cpu"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class Job:
 
     def input(self, rows: int = 1) -> torch.Tensor:
         """Prompts (rows, prompt)."""
-        return torch.randint(10, 90, (rows, self.prompt), generator=torch.Generator().manual_seed(0))
+        return torch.randint(10, 90, (rows, self.prompt), generator=torch.Generator().manual_seed(0)).to(self.device)
 
 
 QUICK = Job(prompt=4, gen_length=8, block_length=4, steps=4, rounds=1, problems=2)
@@ -89,7 +91,7 @@ def ours(model: Any, job: Job, sampler: str, rows: int = 1, **parameters: Any) -
 
 def yardstick(loop: Callable[..., torch.Tensor], model: Any, job: Job, **parameters: Any) -> Case:
     """A decoding by a naive loop."""
-    more = {"mask_id": model.config.mask_token_id, "generator": torch.Generator().manual_seed(0)}
+    more = {"mask_id": model.config.mask_token_id, "generator": torch.Generator(job.device).manual_seed(0)}
     return partial(loop, model, job.input(), **job.options, **more, **parameters)
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 import tta_bench
 from experiments.speed import __main__ as speed
-from experiments.speed import memory, naive
+from experiments.speed import gpu, memory, naive
 from experiments.speed.measure import Shares, alternated
 from experiments.speed.models import SHAPES, Shape, build, floor
 from tta_bench.testing import MASK_ID, TinyDenoiser
@@ -45,9 +45,26 @@ def test_memory_and_starting_are_measured_in_processes_of_their_own(tmp_path: Pa
         memory.peak("low_confidence", "no such model", 1)
 
 
-def test_the_committed_table_is_that_of_its_numbers() -> None:
+def test_the_benchmark_of_a_gpu_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny model, wherever that is: whether it runs, and that its table is complete."""
+    sections = [name for name in gpu.SECTIONS if name not in ("shares", "compile", "memory")]
+    words = ["--checkpoint", str(tmp_path / "model"), "--folder", str(tmp_path / "out"), "--only", *sections]
+    monkeypatch.setattr(sys, "argv", ["gpu", "--quick", *words])
+    gpu.main()
+    frame = pd.read_csv(tmp_path / "out" / "table_gpu.csv")
+    assert set(frame["section"]) == {"load", "forward", "K views", "published loop", "caches", "parts"}
+    assert (frame["value"] > 0).all()
+    assert float(frame.loc[frame["what"] == "equal tokens at temperature 0", "value"].item()) == 1
+    assert gpu.logits.MANY == 2**24
+
+
+@pytest.mark.parametrize("name", ["table", "table_gpu"])
+def test_the_committed_table_is_that_of_its_numbers(name: str) -> None:
+    assert speed.table(pd.read_csv(speed.HERE / f"{name}.csv")) == (speed.HERE / f"{name}.md").read_text()
+
+
+def test_the_committed_table_has_every_section() -> None:
     frame = pd.read_csv(speed.HERE / "table.csv")
-    assert speed.table(frame) == (speed.HERE / "table.md").read_text()
     assert {line["section"] for line in frame.to_dict("records")} >= {"K views", "published loop", "peak memory", "starting"}
 
 

@@ -332,9 +332,8 @@ def check_memory(folder: Path, name: str, dtype: torch.dtype, device: torch.devi
     """
     precision = str(dtype).removeprefix("torch.")
     needed = weight_bytes(folder, precision)
-    places = {"cpu": psutil.virtual_memory().available}  # weights go through it on their way to a device
-    if device.type == "cuda":
-        places[str(device)] = torch.cuda.mem_get_info(device)[0]
+    places = {str(device): torch.cuda.mem_get_info(device)[0]} if device.type == "cuda" else {}
+    places["cpu"] = psutil.virtual_memory().available  # weights go through it on their way to a device
     for place, free in places.items():
         if needed <= free:
             continue
