@@ -29,6 +29,7 @@ def write_run(
     first: int = 0,
     text: str = "",
     clusters: list[str | None] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> str:
     """Write a run with ``scores`` (n, r), NaN where there is an error instead; returns its id.
 
@@ -43,6 +44,7 @@ def write_run(
         first: number of the first problem.
         text: of every answer.
         clusters: (n,) labels.
+        settings: more of the configuration, or in the place of what is there.
     """
     config = {
         "schema": 1, "engine": 1, "model": {"name": "m", "fingerprint": "f"}, 
@@ -50,8 +52,9 @@ def write_run(
         "sampler": {"target": f"presets.{sampler['name']}"} | sampler, "split": split, "steps": steps, "gen_length": None,
         "block_length": None, "cfg_scale": 0.0, "eos_policy": "allow", "constraint": "none", "seed": 0, "device": "cpu",
         "dtype": "float32",
-    }  # fmt: skip
-    rest = "-".join(f"{value}" for key, value in sampler.items() if key != "name")
+    } | (settings or {})  # fmt: skip
+    rest = "-".join(f"{value}" for key, value in [*sampler.items(), *(settings or {}).items()] if key != "name")
+    rest = "".join(character for character in rest if character.isalnum() or character in "-.")
     run_id = f"{task}-{sampler['name']}-{split}-{steps}-{rest}"
     folder = output / "runs" / run_id
     folder.mkdir(parents=True)

@@ -193,6 +193,20 @@ def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing(
     assert (folder(found).manifest()["batch_size"], folder(found).manifest()["batch_backoffs"]) == (2, 2)
 
 
+def test_a_batch_size_that_is_pinned_is_never_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        execution, "decode_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    )
+    words = ["run", "task=json", "n_problems=3", "steps=2", "batch_size=2", "pin_batch_size=true", "max_failures=9", *QUICK]
+    assert cli.main([*words, f"output_dir={tmp_path}"]) != 0
+    (folder,) = (tmp_path / "runs").glob("json-low_confidence-*")
+    run = RunFolder(folder)
+    assert {record["error"]["type"] for record in run.lines()} == {"OutOfMemoryError"}
+    assert len(list(run.lines())) == 3
+    assert (run.manifest()["batch_size"], run.manifest()["batch_backoffs"]) == (2, 0)
+    assert run.config()["batch_size"] == 2
+
+
 def test_a_problem_that_fits_into_no_memory_is_an_error_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(tmp_path, "n_problems=2")
     monkeypatch.setattr(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,23 @@ def test_a_prompt_that_does_not_fit_loses_its_beginning_or_is_refused() -> None:
         encode(long, words, MASK, 6, Manner(context=6))
     with pytest.raises(ValueError, match="long_prompts=drop: must be truncate or refuse"):
         Manner(long_prompts="drop")
+
+
+def test_a_prompt_is_put_in_its_form_and_a_template_as_it_is() -> None:
+    words, form = instructed(), Manner(prompt_form="1+{prompt}=")
+    assert encode(ADD, words, MASK, None, form).ids == encode(replace(ADD, prompt=f"1+{ADD.prompt}="), words, MASK, None).ids
+    assert encode(FILL, words, MASK, None, form) == encode(FILL, words, MASK, None)
+    chat = Manner(prompt_form="1+{prompt}", chat_template=True)
+    put = encode(ADD, words, MASK, None, chat)
+    assert put.ids == encode(replace(ADD, prompt=f"1+{ADD.prompt}"), words, MASK, None, Manner(chat_template=True)).ids
+    shorter = encode(replace(ADD, prompt="9" + ADD.prompt), words, MASK, None, replace(chat, context=len(put.ids)))
+    assert shorter.cut > 0
+
+
+@pytest.mark.parametrize("form", ["", "prompt", "{prompt}{prompt}", "{prompt}" + HOLE])
+def test_a_form_without_a_place_for_the_prompt_is_refused(form: str) -> None:
+    with pytest.raises(ValueError, match=r"prompt_form=.*: must hold \{prompt\} once, where the prompt goes"):
+        Manner(prompt_form=form)
 
 
 def test_a_chat_template_stays_whole_where_its_prompt_is_cut() -> None:

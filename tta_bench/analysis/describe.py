@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tta_bench.analysis.load import Run, Study
+from tta_bench.rng import digest
 from tta_bench.runner.difference import flat
 
 ALWAYS = ("cache",)
@@ -42,10 +43,23 @@ class Describer:
         self.varying |= {(sampler, key) for (task, sampler, key), count in named.items() if count < n[task, sampler]}
 
     def __call__(self, run: Run) -> str:
-        told = settings_of(run).items()
-        found = {key: value for key, value in told if (run.sampler, key) in self.varying or key in ALWAYS}
-        shown = {"steps": run.config["steps"], **found}
-        return " ".join(f"{key}={value}".replace(", ", ",") for key, value in shown.items() if (key, value) != ("steps", None))
+        found = {key: value for key, value in settings_of(run).items() if (run.sampler, key) in self.varying or key in ALWAYS}
+        told = {"steps": run.config["steps"], **found}
+        return " ".join(f"{key}={shown(value)}" for key, value in told.items() if (key, value) != ("steps", None))
+
+
+def shown(value: object) -> str:
+    """A setting in one word: blanks and line breaks made visible, long texts cut in the middle and told apart by a digest."""
+    text = str(value).replace(", ", ",").replace("\n", "\\n").replace("\t", "\\t").replace(" ", BLANK)
+    if len(text) <= LONGEST_WORD:
+        return text
+    return f"{text[: LONGEST_WORD // 2]}..{text[-LONGEST_WORD // 4 :]}#{digest(text, size=2):04x}"
+
+
+BLANK = "\N{OPEN BOX}"
+"""Stands for a blank within a setting: blanks stand between settings."""
+
+LONGEST_WORD = 40
 
 
 def describer(study: Study) -> Describer:
@@ -57,7 +71,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     """The settings of a run that may tell it from another of the same task, flat."""
     general = (
         "steps", "gen_length", "block_length", "cfg_scale", "eos_policy", "constraint", "split", "seed", "device", "dtype",
-        "chat_template", "add_bos", "mask_id", "end_ids", "compile",
+        "chat_template", "add_bos", "mask_id", "end_ids", "compile", "prompt_form", "batch_size",
     )  # fmt: skip
     sampler = {k: v for k, v in run.config["sampler"].items() if k not in ("name", "target")}
     task = {f"{run.task}.{k}": v for k, v in run.config["task"].items() if k not in ("name", "target", "version")}

@@ -23,6 +23,7 @@ from tta_bench.analysis.examples import Example, examples
 from tta_bench.analysis.load import Pair, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import remasking
+from tta_bench.analysis.robustness import robustness
 from tta_bench.analysis.section import Section, readable
 from tta_bench.analysis.selection import selection
 from tta_bench.analysis.signals import uncertainty
@@ -113,6 +114,7 @@ def sections_of(
         across_tasks(compared, plan),
         effects(compared, study, plan),
         selection(compared, describe, plan),
+        robustness(compared, study, describe, plan),
         uncertainty(compared, study, describe, plan),
         remasking(compared, study, describe, plan),
         trajectory_table(compared, study, describe, plan),
@@ -130,6 +132,7 @@ TABLES = (
     "tasks",
     "effects",
     "selection",
+    "robustness",
     "uncertainty",
     "remasking",
     "trajectories",

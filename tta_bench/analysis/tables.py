@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from tta_bench.analysis.describe import BLANK
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.proportions import tango_limits
 
@@ -280,7 +281,14 @@ def latex(summary: pd.DataFrame, note: str) -> str:
 
 def escape(text: str) -> str:
     """Text for LaTeX."""
-    special = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "<": "$<$", "~": r"\textasciitilde{}"}
+    special = {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "<": "$<$",
+        "~": r"\textasciitilde{}",
+        BLANK: r"\textvisiblespace{}",
+    }
     special |= {MARK.strip(): r"$\dagger$", "\N{PLUS-MINUS SIGN}": r"$\pm$"}
     special |= {character: "\\" + character for character in "&%$#_"}
     return "".join(special.get(character, character) for character in text).replace("+-", r"$\pm$")

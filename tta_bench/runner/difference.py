@@ -35,4 +35,10 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Phrases such as ``sampler.tta_k differs: 3, was 5`` for two flat configurations."""
     keys = sorted(old.keys() | new.keys())
     differing = [key for key in keys if (key in old, old.get(key)) != (key in new, new.get(key))]
-    return [f"{key} differs: {new.get(key, 'absent')}, was {old.get(key, 'absent')}" for key in differing]
+    return [f"{key} differs: {told(new, key)}, was {told(old, key)}" for key in differing]
+
+
+def told(config: Mapping[str, Any], key: str) -> str:
+    """A value in words; a text with blanks or line breaks in quotes, and these escaped."""
+    value = config.get(key, "absent")
+    return repr(value) if isinstance(value, str) and any(character.isspace() for character in value) else str(value)

@@ -240,7 +240,7 @@ class Visit:
         items = list(self.encoded(self.model.get(), places))
         if self.isolation is None:
             size = self.effort.batch_size or automatic_batch_size(self.spec, items, self.model.get())
-            self.isolation = Isolation(self.decode, size)
+            self.isolation = Isolation(self.decode, size, pinned=self.spec.batch_size is not None)
         self.watch.started()
         for batch in batches(items, self.isolation.size):
             for records, trace in self.isolation.outcomes(batch):

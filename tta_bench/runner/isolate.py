@@ -35,11 +35,13 @@ class Isolation:
         decode: decodes some items together.
         size: most items of a batch; halved when memory runs out, and not raised again.
         backoffs: how often that happened.
+        pinned: it must not be halved: all items of a batch that memory does not suffice for have error records.
     """
 
     decode: Decode
     size: int
     backoffs: int = 0
+    pinned: bool = False
 
     def outcomes(self, batch: Sequence[Item]) -> Iterator[tuple[list[Record], pd.DataFrame]]:
         """The records of a batch and their trace, in one or several parts; an item that fails alone has an error record."""
@@ -47,8 +49,8 @@ class Isolation:
             try:
                 done = self.decode(batch)
             except Exception as error:
-                if len(batch) == 1:
-                    done = [batch[0].head | failure(error, "generate")], pd.DataFrame()
+                if len(batch) == 1 or (self.pinned and out_of_memory(error)):
+                    done = [item.head | failure(error, "generate") for item in batch], pd.DataFrame()
                 else:
                     done = None
                     if out_of_memory(error):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from tta_bench.runner.prompts import PLACE
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import Record
 from tta_bench.types import StepInfo
@@ -165,4 +166,14 @@ def label(spec: RunSpec) -> str:
     """A run in a few words."""
     shown = [f"{key}={value}" for key, value in spec.sampler.changed.items()]
     steps = "open" if spec.steps is None else f"{spec.steps} steps"
+    if spec.dtype != USUAL[spec.device == "cuda"]:
+        shown.append(f"dtype={spec.dtype}")
+    if spec.prompt_form != PLACE:
+        shown.append(f"prompt_form={spec.prompt_form!r}")
+    if spec.batch_size is not None:
+        shown.append(f"batch_size={spec.batch_size}")
     return f"{spec.task_name:<10} {steps:>9}  {' '.join([spec.sampler.name, *shown])}"
+
+
+USUAL = {False: "float32", True: "bfloat16"}
+"""The dtype that ``auto`` takes, on cuda or elsewhere."""

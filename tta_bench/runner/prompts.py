@@ -11,7 +11,7 @@ from typing import Any
 from tta_bench.models.checkpoint import CheckpointError
 from tta_bench.runner.store import UNJUDGED
 from tta_bench.sampling.constraints.text import REMEMBERED, by_row, readable_pieces, worst_of_tokens
-from tta_bench.tasks.base import HOLE, Problem, Task
+from tta_bench.tasks.base import HOLE, Problem, Task, check_line_breaks
 from tta_bench.types import ConstraintFn
 
 
@@ -25,6 +25,7 @@ class Manner:
         end_ids: tokens that end an answer; empty for the tokenizer's own.
         context: positions that the model has; None where that is not known.
         long_prompts: what becomes of a prompt that does not fit with its answer: truncate cuts its beginning, refuse does not.
+        prompt_form: text with ``{prompt}`` once, put in the prompt's place. Templates with holes are put as they are.
     """
 
     chat_template: bool = False
@@ -32,12 +33,21 @@ class Manner:
     end_ids: tuple[int, ...] = ()
     context: int | None = None
     long_prompts: str = "truncate"
+    prompt_form: str = "{prompt}"
 
     def __post_init__(self) -> None:
         if self.long_prompts not in LONG_PROMPTS:
             raise ValueError(f"long_prompts={self.long_prompts}: must be {' or '.join(LONG_PROMPTS)}")
+        if self.prompt_form.count(PLACE) != 1 or HOLE in self.prompt_form:
+            raise ValueError(f"prompt_form={self.prompt_form!r}: must hold {PLACE} once, where the prompt goes, and no {HOLE}")
+        check_line_breaks("prompt_form", self.prompt_form)
+
+    def put(self, prompt: str) -> str:
+        """A prompt in its form."""
+        return self.prompt_form.replace(PLACE, prompt)
 
 
+PLACE = "{prompt}"
 LONG_PROMPTS = ("truncate", "refuse")
 
 
@@ -85,7 +95,8 @@ def encode(
     """
     manner = manner or Manner()
     chats = manner.chat_template and not problem.infill
-    text = chat(problem.prompt, tokenizer) if chats else problem.prompt
+    prompt = problem.prompt if problem.infill else manner.put(problem.prompt)
+    text = chat(prompt, tokenizer) if chats else prompt
     before = [first_id(tokenizer)] if manner.add_bos else []
     ids = list(before)
     for i, piece in enumerate(text.split(HOLE)):
@@ -98,7 +109,7 @@ def encode(
     length -= lacking
     cut = excess(len(ids) - len(before), len(before) + length, problem, manner)
     whole = len(ids)
-    ids = [*before, *(shortened(problem.prompt, cut, tokenizer) if chats and cut else ids[len(before) + cut :])]
+    ids = [*before, *(shortened(prompt, cut, tokenizer) if chats and cut else ids[len(before) + cut :])]
     if problem.infill:
         return EncodedPrompt(tuple(ids), len(before), True, ends)
     return EncodedPrompt((*ids, *[mask_id] * length), len(ids), False, ends, whole - len(ids), lacking)

@@ -121,6 +121,8 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         compile=model.compile,
         long_prompts=str(config["long_prompts"]),
         task_data=task.data(str(config["split"])) if isinstance(task, Dataset) else None,
+        prompt_form=str(config["prompt_form"]),
+        batch_size=pinned_batch_size(config),
     )
 
     if all(problem.infill for problem in _problems(task_entry, candidate.split, n_problems, candidate.task_data)):
@@ -205,6 +207,19 @@ def flag(config: Mapping[str, Any], key: str, where: str = "") -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{where}{key}={value}: must be true or false")
     return value
+
+
+def pinned_batch_size(config: Mapping[str, Any]) -> int | None:
+    """The batch size where it is to be a part of what runs are; None where it is not.
+
+    Raises:
+        ValueError: it is to be, but is left to the machine.
+    """
+    if not flag(config, "pin_batch_size"):
+        return None
+    if config["batch_size"] == "auto":
+        raise ValueError("pin_batch_size=true: needs a number, as batch_size=8; auto depends on the machine")
+    return whole(config, "batch_size", 1)
 
 
 def check_folders(found: Comparison) -> None:

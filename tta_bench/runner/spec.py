@@ -9,7 +9,7 @@ from typing import Any
 from tta_bench.catalog import Entry
 from tta_bench.rng import digest
 from tta_bench.runner.difference import identity
-from tta_bench.runner.prompts import Manner
+from tta_bench.runner.prompts import PLACE, Manner
 from tta_bench.sampling.denoiser import check_cfg_scale
 from tta_bench.sampling.eos import POLICIES
 from tta_bench.sampling.sampler import ENGINE_VERSION, Sampler
@@ -68,6 +68,8 @@ class RunSpec:
         compile: whether the model is compiled, which rounds differently.
         long_prompts: what becomes of prompts that do not fit, see ``Manner``.
         task_data: digest of the rows of a task that reads its problems; None of one that generates them.
+        prompt_form: what stands around prompts, see ``Manner``.
+        batch_size: problems decoded together at most, where that is part of what the run is; None where it is not.
     """
 
     model: str
@@ -93,6 +95,8 @@ class RunSpec:
     compile: bool = False
     task_data: str | None = None
     long_prompts: str = "truncate"
+    prompt_form: str = PLACE
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -145,11 +149,13 @@ class RunSpec:
         """Settings that few models need; left out where they are not set."""
         told: dict[str, Any] = {name: getattr(self, name) for name in ("chat_template", "add_bos", "compile")}
         told["long_prompts"] = None if self.long_prompts == "truncate" else self.long_prompts
+        told["prompt_form"] = None if self.prompt_form == PLACE else self.prompt_form
+        told["batch_size"] = self.batch_size
         return told | {"mask_id": self.mask_id, "end_ids": None if self.end_ids is None else list(self.end_ids)}
 
     def manner(self, end_ids: tuple[int, ...], context: int | None = None) -> Manner:
         """How problems are put to a model with these ends of an answer, and so many positions."""
-        return Manner(self.chat_template, self.add_bos, end_ids, context, self.long_prompts)
+        return Manner(self.chat_template, self.add_bos, end_ids, context, self.long_prompts, self.prompt_form)
 
     @property
     def config_hash(self) -> str:
@@ -165,8 +171,13 @@ class RunSpec:
         """Refuse settings that do not fit the problems, before anything is loaded.
 
         Raises:
-            ValueError: the steps cannot be shared among the blocks, or a length is given for an infill task.
+            ValueError: the steps cannot be shared among the blocks; a length or a form of prompts is given for an infill task.
         """
+        if self.prompt_form != PLACE and any(p.infill for p in problems):
+            raise ValueError(
+                f"prompt_form={self.prompt_form!r}: task {task.name} fills holes in its prompts, nothing goes around these; "
+                f'leave prompt_form="{PLACE}"'
+            )
         if self.gen_length is not None and any(p.infill for p in problems):
             raise ValueError(
                 f"gen_length={self.gen_length}: task {task.name} fills holes in its prompts and appends nothing; "

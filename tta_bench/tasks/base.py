@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -143,6 +144,22 @@ class GeneratedTask:
                 "ask for fewer, or for harder ones"
             )
         return found
+
+
+def check_line_breaks(name: str, text: str) -> None:
+    """Refuse a text in which a backslash and an n stand where a line break was meant; LaTeX commands are none.
+
+    Raises:
+        ValueError: they do.
+    """
+    if re.search(r"\\n(?![a-z])", text):
+        raise ValueError(
+            f"{name}={text!r}: holds a backslash and an n; type a line break as {DOLLAR} in a shell, "
+            'or as "\\n" in the double quotes of a YAML file'
+        )
+
+
+DOLLAR = "$'KEY=\"...\\n...\"'"
 
 
 def split_of(key: str) -> str:

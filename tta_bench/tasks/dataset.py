@@ -13,7 +13,7 @@ from typing import Any
 from tta_bench import scorers
 from tta_bench.rng import digest
 from tta_bench.scorers.base import Scorer, Writes
-from tta_bench.tasks.base import HOLE, SPLITS, Problem
+from tta_bench.tasks.base import HOLE, SPLITS, Problem, check_line_breaks
 from tta_bench.tasks.rows import SUFFIXES, Row, Source
 
 
@@ -89,6 +89,8 @@ class Dataset:
             raise ValueError(f"task.fewshot={self.fewshot}: examples stand before prompts; a template has them in itself")
         for name in ("prompt", "reference", "template", "example"):
             columns_of(getattr(self, name) or "", f"task.{name}")
+        for name in ("prompt", "template", "example", "separator", "instruction"):
+            check_line_breaks(f"task.{name}", getattr(self, name) or "")
         _ = self.judge
 
     @property
