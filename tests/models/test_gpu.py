@@ -60,6 +60,7 @@ def test_caches_are_exact_for_one_layer(make: Any, kind: str) -> None:
     assert torch.equal(tta_bench.generate(model, ids, cache=kind, **SHAPE)[0], expected)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own code when it compiles
 def test_compiled_code() -> None:
     model, words = tta_bench.load("mini", device="cuda", dtype="float32")
     expected, _ = tta_bench.generate(model, prompt(words), **SHAPE)
