@@ -97,6 +97,7 @@ def test_a_sweep_over_forms_batches_and_precision(tmp_path: Path, capsys: pytest
     assert sizes[["flips", "other_text"]].to_numpy().tolist() == [[0, 0]] * 2
     page = (tmp_path / "reports" / "default" / "report.html").read_text()
     assert "Robustness" in page
+    assert list((tmp_path / "reports" / "default" / "figures").glob("flip_rates.*"))
     assert "robustness" in report.TABLES
 
 

@@ -212,6 +212,33 @@ def signal_quality(frame: pd.DataFrame) -> Figure | None:
     return figure
 
 
+def flip_rates(frame: pd.DataFrame) -> Figure:
+    """The share of answers that flip in each variant, with its interval; a panel for each task, a colour for each sampler.
+
+    Args:
+        frame: of ``robustness``.
+    """
+    tasks, samplers, variants = (list(dict.fromkeys(frame[name])) for name in ("task", "sampler", "variant"))
+    names = [f"{sampler} {settings}" for sampler, settings in zip(frame["sampler"], frame["settings"], strict=True)]
+    series = list(dict.fromkeys(names))[:COLOURS]
+    with paper_style():
+        figure, axes = panels(1, len(tasks), height=0.8 + 0.11 * len(variants) * (1 + len(series)))
+        for axis, task in zip(axes[0], tasks, strict=True):
+            for number, name in enumerate(series):
+                part = frame[(frame["task"] == task) & (np.array(names) == name)]
+                y = np.array([variants.index(text) for text in part["variant"]]) + 0.6 * (number + 0.5) / len(series) - 0.3
+                x, low, high = (100 * part[column].to_numpy(float) for column in ("flips", "flips_low", "flips_high"))
+                axis.hlines(y, low, high, color=f"C{number}", alpha=0.4)
+                axis.plot(x, y, MARKERS[number], color=f"C{number}", label=name, markersize=3, clip_on=False, zorder=3)
+            axis.set(title=task, xlabel="flips (%)", ylim=(len(variants) - 0.5, -0.5))
+            axis.set_xlim(left=0)
+            axis.set_yticks(range(len(variants)), [""] * len(variants))
+        axes[0][0].set_yticks(range(len(variants)), [text.replace(" ", "\n") for text in variants], fontsize=5)
+        handles = legend_handles(axes)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(samplers)))
+    return figure
+
+
 LEAST_RANGE = 10.0
 """Points that the colours of a map span at least, so that they do not blow up what is chance."""
 

@@ -75,6 +75,9 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     quality = figures.signal_quality(judged.frame) if judged else None
     if quality:
         drawn["signal_quality"] = quality
+    robust = next((section for section in sections if section.name == "robustness"), None)
+    if robust:
+        drawn["flip_rates"] = figures.flip_rates(robust.frame)
     for name, figure in drawn.items():
         files += figures.save(figure, folder / "figures", name)
     answer = tuple(sentences(summary))

@@ -103,14 +103,14 @@ def robustness(found: Sequence[Compared], study: Study, describe: Describer, pla
         before, after = group.scores[0], group.scores[place]
         told.append(
             {"task": run.task, "sampler": run.sampler, "settings": common_settings(group, describe)}
-            | {"variant": group.told(run), "reference": group.told(reference), "n_problems": len(group.problems)}
-            | {"score": group.means[place].mean(), "reference_score": group.means[0].mean()}
-            | differences(column, float(p_value), float(p_adjusted), plan)
+            | {"variant": group.told(run), "n_problems": len(group.problems)}
             | rate("flips", before != after, column.clusters, plan)
             | {"gained": (after > before).mean(), "lost": (after < before).mean()}
             | {"other_text": other_texts(texts[reference.run_id], texts[run.run_id], group)}
+            | differences(column, float(p_value), float(p_adjusted), plan)
+            | {"score": group.means[place].mean(), "reference_score": group.means[0].mean()}
             | {"ever_flips": (np.ptp(group.scores, axis=0) > 0).any(axis=1).mean(), "spread": np.ptp(group.means.mean(axis=1))}
-            | {"run_id": run.run_id, "baseline_run_id": reference.run_id}
+            | {"reference": group.told(reference), "run_id": run.run_id, "baseline_run_id": reference.run_id}
         )
     return Section(
         "robustness",
