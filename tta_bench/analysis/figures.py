@@ -212,6 +212,48 @@ def signal_quality(frame: pd.DataFrame) -> Figure | None:
     return figure
 
 
+MOST_ROWS = 40
+"""Comparisons that a forest plot has room for."""
+
+
+def forest(summary: pd.DataFrame, alpha: float = 0.05) -> Figure | None:
+    """Each candidate's paired difference from its baseline: intervals alone (thick) and adjusted for all comparisons (thin).
+
+    Filled where the adjusted test rejects; a row for each comparison, a panel for each task, the largest difference first.
+
+    Args:
+        summary: as ``summarize`` gives it.
+        alpha: level of the tests.
+
+    Returns:
+        None where nothing was compared, or so much that no row could be read.
+    """
+    rows = summary[summary["delta"].notna()]
+    tasks = list(dict.fromkeys(rows["task"]))
+    most = int(rows["task"].value_counts().max()) if len(rows) else 0
+    if not 0 < most <= MOST_ROWS:
+        return None
+    with paper_style():
+        figure, axes = panels(len(tasks), 1, height=0.35 + 0.14 * most, width=TWO_COLUMNS)
+        for axis, task in zip((row[0] for row in axes), tasks, strict=True):
+            part = rows[rows["task"] == task].sort_values("delta", ascending=False, kind="stable")
+            y = np.arange(len(part))
+            for kind, width in (("adjusted", 0.7), ("ci", 2.2)):
+                low, high = (100 * part[f"delta_{kind}_{end}"].clip(-1, 1) for end in ("low", "high"))
+                axis.hlines(y, low, high, color="C0", linewidth=width, alpha=0.7)
+            found = part["p_adjusted"].to_numpy(float) < alpha
+            for marked, face in ((found, "C0"), (~found, "white")):
+                axis.plot(100 * part["delta"][marked], y[marked], "o", color="C0", markerfacecolor=face, markersize=4, zorder=3)
+            axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
+            names = [f"{name} {settings}".strip() for name, settings in zip(part["sampler"], part["settings"], strict=True)]
+            axis.set_yticks(y, names, fontsize=6)
+            axis.set(title=task, ylim=(len(part) - 0.5, -0.5))
+            axis.grid(visible=False, axis="y")
+        level = f"{100 * (1 - alpha):g} % intervals"
+        axes[-1][0].set_xlabel(f"difference from the baseline (points); {level} alone (thick) and adjusted together (thin)")
+    return figure
+
+
 def flip_rates(frame: pd.DataFrame) -> Figure:
     """The share of answers that flip in each variant, with its interval; a panel for each task, a colour for each sampler.
 
@@ -279,9 +321,10 @@ def legend_handles(axes: Sequence[Sequence[Axes]]) -> dict[str, Artist]:
     return {str(label): handle for found in pairs for handle, label in found}
 
 
-def panels(rows: int, columns: int, *, height: float) -> tuple[Figure, list[list[Axes]]]:
+def panels(rows: int, columns: int, *, height: float, width: float | None = None) -> tuple[Figure, list[list[Axes]]]:
     """A grid of axes two columns of a paper wide, ``height`` inches a row, free of pyplot's global state."""
-    figure = Figure(figsize=(TWO_COLUMNS if columns > 1 else ONE_COLUMN, height * rows + 0.3), layout="constrained")
+    width = width or (TWO_COLUMNS if columns > 1 else ONE_COLUMN)
+    figure = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
 

@@ -70,7 +70,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     sections = sections_of(compared, study, describe, plan, equal)
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note) + write_sections(sections, folder / "tables")
-    drawn = drawings(summary, compared, study, plan.focus)
+    drawn = drawings(summary, compared, study, plan)
     judged = next((section for section in sections if section.name == "uncertainty"), None)
     quality = figures.signal_quality(judged.frame) if judged else None
     if quality:
@@ -171,9 +171,12 @@ def standings_page(section: Section) -> str:
     return "\n".join(tables) + f"\n{key} {section.note}\n"
 
 
-def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study, focus: str | None = None) -> dict[str, Figure]:
-    """The figures, by name; a sampler in ``focus`` has a colour of its own in any case."""
-    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()], focus)}
+def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study, plan: TestPlan) -> dict[str, Figure]:
+    """The figures, by name; a sampler in focus has a colour of its own in any case."""
+    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()], plan.focus)}
+    differences = figures.forest(summary, plan.alpha)
+    if differences:
+        drawn["differences"] = differences
     pairs = [(one.pair, one.problems) for one in compared]
     traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in representative(pairs)}
     traces = {name: trace for name, trace in traces.items() if len(trace)}

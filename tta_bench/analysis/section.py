@@ -10,6 +10,7 @@ import pandas as pd
 
 from tta_bench.analysis import stats
 from tta_bench.analysis.plan import TestPlan
+from tta_bench.analysis.simultaneous import simultaneous_intervals
 from tta_bench.analysis.stats import Floats, SignFlips
 from tta_bench.analysis.tables import p_text
 
@@ -56,6 +57,16 @@ def tested(columns: Sequence[Differences], plan: TestPlan) -> SignFlips:
     """Sign-flip tests of m comparisons, adjusted by max-T for their number."""
     matrix, clusters = side_by_side(columns)
     return stats.sign_flips(matrix, clusters=clusters, n_resamples=plan.n_resamples, rng=plan.seed)
+
+
+def together(columns: Sequence[Differences], plan: TestPlan) -> tuple[Floats, Floats]:
+    """Limits (m,) each of m comparisons that hold together, see ``simultaneous_intervals``."""
+    matrix, clusters = side_by_side(columns)
+    ones = [Differences(one.task, one.problems, np.ones(len(one.problems)), one.clusters) for one in columns]
+    counts, _ = side_by_side(ones)
+    if clusters is not None:
+        matrix, counts = (stats.cluster_sums(values, clusters) for values in (matrix, counts))
+    return simultaneous_intervals(matrix, counts, 1 - plan.alpha, n_resamples=plan.n_resamples, rng=plan.seed)
 
 
 def side_by_side(columns: Sequence[Differences]) -> tuple[Floats, np.ndarray | None]:

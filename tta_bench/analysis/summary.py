@@ -16,7 +16,7 @@ from tta_bench.analysis.gate import complete
 from tta_bench.analysis.load import Run, Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.posterior import posterior_of_difference
-from tta_bench.analysis.section import Differences, Section, tested
+from tta_bench.analysis.section import Differences, Section, tested, together
 
 COLUMNS = (
     "task", "model", "sampler", "settings", "n_problems", "replicates", "score", "score_ci_low", "score_ci_high",
@@ -24,6 +24,7 @@ COLUMNS = (
     "seconds_per_problem", "run_id", "caveat", "note", "baseline_run_id", "baseline_passes", "n_clusters", "wins", "losses",
     "both_right", "only_baseline", "only_candidate", "neither", "p_mcnemar", "p_holm", "p_equivalence",
     "score_wilson_low", "score_wilson_high", "delta_tango_low", "delta_tango_high", "delta_bca_low", "delta_bca_high",
+    "delta_adjusted_low", "delta_adjusted_high",
     "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass", "evaluated_positions", "n_cut", "n_short",
     "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high",
     "equal_passes_delta", "equal_passes_delta_low", "equal_passes_delta_high", "equal_passes_p_adjusted",
@@ -56,6 +57,8 @@ SUMMARY_METHODS = {
     "delta_tango_high": "Tango score interval for paired proportions, upper end",
     "delta_bca_low": "BCa bootstrap interval, lower end",
     "delta_bca_high": "BCa bootstrap interval, upper end",
+    "delta_adjusted_low": "simultaneous interval by max-T over all comparisons, lower end",
+    "delta_adjusted_high": "simultaneous interval by max-T over all comparisons, upper end",
 }
 """How the numbers of the summary were found."""
 
@@ -122,6 +125,7 @@ def judge(found: Sequence[Compared], plan: TestPlan) -> list[dict[str, Any]]:
     """The columns that tell of each comparison, tested as one family."""
     p = tested([one.differences for one in found], plan)
     by_holm = stats.holm(p.p_value)
+    low, high = together([one.differences for one in found], plan)
     bootstrapped = bootstraps([one.differences for one in found], plan)
     return [
         {
@@ -131,6 +135,8 @@ def judge(found: Sequence[Compared], plan: TestPlan) -> list[dict[str, Any]]:
             "p_holm": float(by_holm[i]),
             "delta_bca_low": bootstrapped[i].ci_low,
             "delta_bca_high": bootstrapped[i].ci_high,
+            "delta_adjusted_low": low[i],
+            "delta_adjusted_high": high[i],
         }
         for i, one in enumerate(found)
     ]
