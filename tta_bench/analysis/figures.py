@@ -176,6 +176,49 @@ def band(axis: Axes, trace: pd.DataFrame, column: str, label: str, colour: str, 
     axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
+def trajectory_maps(trajectories: dict[str, pd.DataFrame]) -> Figure:
+    """Single decodings, position by step: the entropy of every token that stands, its commits (dots) and remaskings (crosses).
+
+    White cells are masks.
+
+    Args:
+        trajectories: for each title the ``token_trace`` of one record.
+    """
+    largest = max(float(trace["entropy"].max()) for trace in trajectories.values())
+    columns = min(2, len(trajectories))
+    with paper_style():
+        figure, axes = panels(-(-len(trajectories) // columns), columns, height=2.2)
+        places = [axis for row in axes for axis in row]
+        for axis, (title, trace) in zip(places, trajectories.items(), strict=False):
+            positions = np.sort(trace["position"].unique())
+            rows, steps = np.searchsorted(positions, trace["position"]), trace["step"].to_numpy(int)
+            grid = np.full((len(positions), steps.max() + 1), np.nan)
+            grid[rows, steps] = trace["entropy"]
+            extent = (0.5, grid.shape[1] + 0.5, len(positions) - 0.5, -0.5)
+            image = axis.imshow(grid, cmap="cividis", aspect="auto", vmin=0, vmax=max(largest, 1e-9), extent=extent)
+            for event, marker, colour in (("fresh", ".", "C0"), ("remasked", "x", "C1")):
+                there = trace[event].to_numpy(bool)
+                axis.plot(
+                    steps[there] + 1, rows[there], marker, color=colour, markersize=3, label=EVENTS[event], linestyle="none"
+                )
+            axis.set_title(title, fontsize=7)
+            axis.set_xlabel("step")
+            axis.grid(visible=False)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+            axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        for axis in places[len(trajectories) :]:
+            axis.set_axis_off()
+        for row in axes:
+            row[0].set_ylabel("position")
+        figure.colorbar(image, ax=places, label="entropy (nats)", shrink=0.8)
+        handles = legend_handles(axes)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
+    return figure
+
+
+EVENTS = {"fresh": "committed", "remasked": "taken back"}
+
+
 def signal_quality(frame: pd.DataFrame) -> Figure | None:
     """AUROC of every signal over the steps: how well it tells wrong tokens from right ones; a panel for each task and sampler.
 
