@@ -19,6 +19,7 @@ ROWS: dict[str, tuple[dict, str, dict]] = {
     "numeric": ({}, "#### 18", {}),
     "multiple_choice": ({}, "B", CHOICES),
     "json_schema": ({"schema": {"type": "object", "patternProperties": {"(a+)+$": {"pattern": "(x+x+)+y"}}}}, "", {}),
+    "parallelbench": ({"strict": True, "metric": "list_shuffle_score"}, '["b", "a"]', {"answer": {"input": ["a", "b"]}}),
     "regex": ({"pattern": "(a|b|ab)*c"}, "", {}),
 }
 """Options, target and facts for scorers that are cheap enough to be asked about anything."""
@@ -41,7 +42,9 @@ class Length:
 
 
 def test_each_module_is_a_scorer() -> None:
-    assert scorers.names() == ("code", "exact", "json_schema", "math", "multiple_choice", "numeric", "regex")
+    assert scorers.names() == (
+        "code", "exact", "json_schema", "math", "multiple_choice", "numeric", "parallelbench", "regex",
+    )  # fmt: skip
     for name in scorers.names():
         assert scorer(name).version
         assert type(scorer(name)).__dataclass_params__.frozen
@@ -72,6 +75,7 @@ def test_a_scorer_of_ones_own_is_found_by_its_path() -> None:
         ("json_schema", {"schema": {"$ref": "http://x.org/s"}}, "must name a part of the schema itself"),
         ("json_schema", {"schema": {"$ref": "#/$defs/no"}}, "must name a part of the schema itself"),
         ("json_schema", {"schema": {"properties": {"a": {"pattern": "["}}}}, "must be a"),
+        ("parallelbench", {"metric": "summary_score"}, "scorer.metric='summary_score': must be .*grammar"),
         ("code", {"language": "c"}, "scorer.language='c'"),
         ("code", {"required": ["internet"]}, "scorer.required=.*must be among files, network"),
         ("code", {"timeout": 0}, "seconds=0.0: must be a number from 0.01"),

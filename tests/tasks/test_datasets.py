@@ -185,7 +185,7 @@ def test_a_run_is_named_by_its_rows_not_by_where_they_lie(tmp_path: Path) -> Non
 def test_every_data_set_of_a_hub_says_what_it_needs(name: str) -> None:
     task = tasks.load(name)
     assert isinstance(task, Dataset)
-    assert (task.hub is None) == (name == "jsonl")
+    assert (task.hub is None) == (name in ("jsonl", "parallelbench"))
     assert task.title == name
     assert task.named_splits["dev"] != task.named_splits["test"] or task.hub in (
         None,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tta_bench.analysis.load import Run, Study
 from tta_bench.rng import digest
-from tta_bench.runner.difference import flat
+from tta_bench.runner.difference import flat, task_parameters
 
 ALWAYS = ("cache",)
 """Settings that are told wherever they are set: what a pass costs, and what is approximated, must not be overlooked."""
@@ -74,7 +74,9 @@ def settings_of(run: Run) -> dict[str, Any]:
         "chat_template", "add_bos", "mask_id", "end_ids", "compile", "prompt_form", "batch_size",
     )  # fmt: skip
     sampler = {k: v for k, v in run.config["sampler"].items() if k not in ("name", "target")}
-    task = {f"{run.task}.{k}": v for k, v in run.config["task"].items() if k not in ("name", "target", "version")}
+    node = run.config["task"]
+    data = {"data": node["data"]} if "data" in node else {}
+    task = {f"{run.task}.{k}": v for k, v in (data | task_parameters(node)).items()}
     return {"model": run.config["model"]["name"]} | {k: run.config[k] for k in general if k in run.config} | task | sampler
 
 

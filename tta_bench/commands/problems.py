@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tta_bench import catalog
+from tta_bench.runner.difference import task_parameters
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.store import Record, RunFolder
 from tta_bench.tasks.base import Problem, Task, problem_digest
@@ -17,10 +18,10 @@ def task_of(config: Mapping[str, Any]) -> Task:
     Raises:
         ValueError: it cannot be made, or its problems or scores have changed since.
     """
-    node = dict(config["task"])
-    name, stored, target = (node.pop(key, None) for key in ("name", "version", "target"))
-    node.pop("data", None)  # tells which rows these were; each record tells it of its own
-    task: Task = catalog.entry_of("task", {"_target_": target, **node}).build()
+    node = config["task"]
+    name, stored, target = (node.get(key) for key in ("name", "version", "target"))
+    # "data" tells which rows these were; each record tells it of its own.
+    task: Task = catalog.entry_of("task", {"_target_": target, **task_parameters(node)}).build()
     if task.version != stored:
         raise ValueError(
             f"task {name}: the run was made with version {stored}, the present one is {task.version}, and its problems or "

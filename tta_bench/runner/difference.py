@@ -9,6 +9,25 @@ PLACES = ("path", "hub", "subset", "revision")
 """Where the rows of a task lie; what they are, their digest tells."""
 
 
+OWN = ("name", "version", "data", "target")
+"""What a run's configuration says of its task beside the task's parameters."""
+
+NESTED = "parameters"
+"""Where the parameters of a task are, where one of them has the name of such a key."""
+
+
+def task_node(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A task in a run's configuration: its parameters stand beside its own keys, or together where their names clash."""
+    if parameters.keys() & {*OWN, NESTED}:
+        return {**own, NESTED: dict(parameters)}
+    return {**own, **parameters}
+
+
+def task_parameters(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a task in a run's configuration, see ``task_node``."""
+    return dict(node[NESTED]) if NESTED in node else {key: value for key, value in node.items() if key not in OWN}
+
+
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration without the model's name, and without the places of rows, which may differ between its visits."""
     task = config.get("task", {})

@@ -8,7 +8,7 @@ from typing import Any
 
 from tta_bench.catalog import Entry
 from tta_bench.rng import digest
-from tta_bench.runner.difference import identity
+from tta_bench.runner.difference import identity, task_node
 from tta_bench.runner.prompts import PLACE, Manner
 from tta_bench.sampling.denoiser import check_cfg_scale
 from tta_bench.sampling.eos import POLICIES
@@ -125,13 +125,16 @@ class RunSpec:
             "schema": ID_VERSION,
             "engine": ENGINE_VERSION,
             "model": {"name": self.model, "fingerprint": self.fingerprint},
-            "task": {
-                "name": self.task_name,
-                "version": self.task_version,
-                **({} if self.task_data is None else {"data": self.task_data}),
-                **_node(self.task),
-            },
-            "sampler": {"name": self.sampler.name, **_node(self.sampler)},
+            "task": task_node(
+                {
+                    "name": self.task_name,
+                    "version": self.task_version,
+                    **({} if self.task_data is None else {"data": self.task_data}),
+                    "target": self.task.target,
+                },
+                _told(self.task),
+            ),
+            "sampler": {"name": self.sampler.name, "target": self.sampler.target, **_told(self.sampler)},
             "split": self.split,
             "steps": self.steps,
             "gen_length": self.gen_length,
@@ -187,10 +190,10 @@ class RunSpec:
         Blocks(self.steps, self.block_length).layout(sorted(lengths), self.strategy().schedule)
 
 
-def _node(entry: Entry) -> dict[str, Any]:
-    """Target and parameters as JSON and YAML know them, without parameters that came later and do nothing."""
+def _told(entry: Entry) -> dict[str, Any]:
+    """Parameters as JSON and YAML know them, without those that came later and do nothing."""
     idle = {key for key, value in entry.parameters.items() if (key, value) in IDLE.items()}
     told = {key: value for key, value in entry.parameters.items() if key not in idle and NEEDS.get(key) not in idle}
     # -0.0 is 0.0, but not in a hash.
-    node: dict[str, Any] = json.loads(json.dumps({"target": entry.target, **told}), parse_float=lambda text: float(text) + 0.0)
-    return node
+    parameters: dict[str, Any] = json.loads(json.dumps(told), parse_float=lambda text: float(text) + 0.0)
+    return parameters

@@ -26,12 +26,17 @@ NUMBER = re.compile(
 )
 SUM = re.compile(r"(?:[-+*/\u00d7\u00f7x:()0-9.,$€£%\s]*+=)++")
 """What stands before the result in ``5 + 3 = 8`` and in ``x = 8``."""
+MIXED = re.compile(r"(?<![\w.,/])([0-9]{1,15}) ([0-9]{1,15})/([0-9]{1,15})(?!\w|[/.,][0-9]|[ ][0-9]++/)")
+"""A mixed number, as 1 1/2; no date (5 3/4/2020) and no list (1 1/2 1/3)."""
+GOES_ON = re.compile(r"\s*+%?+\s*+(?:[-+*/\u00d7\u00f7\u22c5\u00b7x:]|of\b|times\b|\\(?:times|cdot|div)\b)\s*+[-($€£]*+[0-9.]")
+"""What follows a number that is the beginning of a sum."""
 
 LATEX = (
     (re.compile(r"[\u2212\u2013\ufe63\uff0d]"), "-"),
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\[,!;: ]"), ""),
+    (re.compile(r"(?<=[0-9])\s*+(?=\\[dt]?frac)"), " "),
     (re.compile(r"\\[dt]?frac\s*+\{\s*+([0-9.]++)\s*+\}\s*+\{\s*+([0-9.]++)\s*+\}"), r"\1/\2"),
     (re.compile(r"\\[dt]?frac\s*+([0-9])([0-9])"), r"\1/\2"),
 )
@@ -41,11 +46,15 @@ LATEX = (
 class Numeric:
     r"""1 where the text answers with the number of the target.
 
-    The answer is the first number behind the last ``####`` or "answer is" (in ``5 + 3 = 8``, the result); without these, the
-    last number in the last ``\boxed{...}``; without a box, the last number. Where the marker or the box has no number, there is
-    no answer. The target is read in the same way. Read are signs, also the minus of Unicode, $, € and £ in front, commas that
-    separate thousands, decimals, exponents, a/b and ``\frac{a}{b}``. What follows a number is not looked at: units, percent
-    signs (50% is 50), periods. 18.0 is 18 and 1/2 is 0.5, exactly.
+    The answer is the first number behind the last ``####`` or "answer is"; without these, the last number in the last
+    ``\boxed{...}``; without a box, the last number. Where the marker or the box has no number, there is no answer. Of an
+    equation behind a marker it is the last side that is a number and no sum: in ``5 + 3 = 8`` and ``8 = 5 + 3`` the result.
+    The target is read in the same way.
+
+    Read are signs, also the minus of Unicode, $, € and £ in front, commas that separate thousands, decimals, exponents, a/b and
+    ``\frac{a}{b}``, and mixed numbers: a whole number, one space and a fraction below 1, ``1 1/2`` or ``1\frac{1}{2}``, unless
+    more digits make it a date or a list. What follows a number is not looked at: units, percent signs (50% is 50), periods.
+    18.0 is 18 and 1/2 is 0.5, exactly.
 
     Attributes:
         stop: strings at the first of which a text ends.
@@ -54,7 +63,7 @@ class Numeric:
     """
 
     stop: tuple[str, ...] = NEXT_QUESTION
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def __post_init__(self) -> None:
         check_stop(self.stop)
@@ -76,6 +85,7 @@ def read(text: str) -> Fraction | None:
     """The number that a text answers with, by the rules of ``Numeric``."""
     for pattern, plain in LATEX:
         text = pattern.sub(plain, text)
+    text = MIXED.sub(_improper, text)
     places = [match.end() for match in MARKER.finditer(text)]
     if places:
         return _first(text[places[-1] :])
@@ -84,14 +94,19 @@ def read(text: str) -> Fraction | None:
 
 
 def _first(text: str) -> Fraction | None:
-    """The first number; where a line begins with a sum, its result."""
+    """The first number; where a line begins with an equation, its result."""
     first = NUMBER.search(text)
     if first is None:
         return None
     line = text[text.rfind("\n", 0, first.start()) + 1 :].partition("\n")[0]
     match = SUM.match(line)
     result = NUMBER.search(line, match.end()) if match else None
-    return _value(result or first)
+    if match is None or result is None:
+        return _value(first)
+    if GOES_ON.match(line, result.end()):
+        sides = [NUMBER.fullmatch(side.strip()) for side in match[0].split("=")]
+        result = next((side for side in reversed(sides) if side), result)
+    return _value(result)
 
 
 def _last(text: str) -> Fraction | None:
@@ -109,3 +124,9 @@ def _value(match: re.Match[str]) -> Fraction | None:
     sign = -1 if bool(match["minus"]) != bool(match["inner"]) else 1
     value = Fraction(match["digits"].replace(",", "")) * Fraction(10) ** int(match["exponent"] or 0)
     return sign * value / below if below else None
+
+
+def _improper(match: re.Match[str]) -> str:
+    """A match of ``MIXED`` as one fraction: 1 1/2 is 3/2; what it is where its fraction is not below 1."""
+    whole, above, below = map(int, match.groups())
+    return f"{whole * below + above}/{below}" if above < below else match[0]

@@ -11,11 +11,11 @@ from tta_bench.tasks.base import HOLE, Problem, Task
 __all__ = ["HOLE", "Problem", "Task", "load"]
 
 
-def load(name: str, path: str | Path | None = None, **options: Any) -> Task:
+def load(name: str, /, path: str | Path | None = None, **options: Any) -> Task:
     """The task ``name`` of conf/task.
 
     Args:
-        name: for instance ``sudoku``.
+        name: for instance ``sudoku``; by its place, as a task may have an option ``name``.
         path: a folder or file to read the problems from, for tasks that read theirs; generated tasks have none.
         **options: the task's own, for instance ``holes=20``.
 

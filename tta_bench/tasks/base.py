@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import ClassVar, Protocol
@@ -134,16 +134,7 @@ class GeneratedTask:
         Raises:
             ValueError: no such split, ``n`` out of range, or the options leave fewer different problems than that.
         """
-        size = SPLIT_SIZE if n is None else n
-        if not 1 <= size <= SPLIT_SIZE:
-            raise ValueError(f"n_problems={n}: task {self.name} has {SPLIT_SIZE} problems in a split; choose 1 to {SPLIT_SIZE}")
-        found = list(islice(self.stream(split), size))
-        if len(found) < size:
-            raise ValueError(
-                f"n_problems={size}: with these options task {self.name} has only {len(found)} different problems in {split}; "
-                "ask for fewer, or for harder ones"
-            )
-        return found
+        return first_of(self.name, split, self.stream, n)
 
 
 def check_line_breaks(name: str, text: str) -> None:
@@ -162,10 +153,30 @@ def check_line_breaks(name: str, text: str) -> None:
 DOLLAR = "$'KEY=\"...\\n...\"'"
 
 
-def split_of(key: str) -> str:
-    """The split a key belongs to: 70 % train, 10 % dev, 20 % test."""
+def first_of(name: str, split: str, stream: Callable[[str], Iterator[Problem]], n: int | None) -> list[Problem]:
+    """The first ``n`` problems of a split of task ``name``; all ``SPLIT_SIZE`` when None.
+
+    Raises:
+        ValueError: no such split, ``n`` out of range, or ``stream(split)`` has fewer.
+    """
+    size = SPLIT_SIZE if n is None else n
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: must be one of {', '.join(SPLITS)}")
+    if not 1 <= size <= SPLIT_SIZE:
+        raise ValueError(f"n_problems={n}: task {name} has {SPLIT_SIZE} problems in a split; choose 1 to {SPLIT_SIZE}")
+    found = list(islice(stream(split), size))
+    if len(found) < size:
+        raise ValueError(
+            f"n_problems={size}: with these options task {name} has only {len(found)} different problems in {split}; "
+            "ask for fewer, or for harder ones"
+        )
+    return found
+
+
+def split_of(key: str, ends: tuple[float, float] = (0.7, 0.8)) -> str:
+    """The split a key belongs to: train and dev end at these shares, so 70 % are train, 10 % dev, 20 % test."""
     share = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
-    return "train" if share < 0.7 else "dev" if share < 0.8 else "test"
+    return "train" if share < ends[0] else "dev" if share < ends[1] else "test"
 
 
 def check_range(name: str, value: tuple[int, int] | list[int], low: int, high: int) -> tuple[int, int]:
