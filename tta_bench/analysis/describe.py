@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tta_bench.analysis.load import Run, Study
-from tta_bench.runner.difference import flat
+from tta_bench.runner.difference import constraint_text, flat
 
 ALWAYS = ("cache",)
 """Settings that are told wherever they are set: what a pass costs, and what is approximated, must not be overlooked."""
@@ -61,7 +61,10 @@ def settings_of(run: Run) -> dict[str, Any]:
     )  # fmt: skip
     sampler = {k: v for k, v in run.config["sampler"].items() if k not in ("name", "target")}
     task = {f"{run.task}.{k}": v for k, v in run.config["task"].items() if k not in ("name", "target", "version")}
-    return {"model": run.config["model"]["name"]} | {k: run.config[k] for k in general if k in run.config} | task | sampler
+    found = {k: run.config[k] for k in general if k in run.config}
+    if "constraint" in found:
+        found["constraint"] = constraint_text(found["constraint"])
+    return {"model": run.config["model"]["name"]} | found | task | sampler
 
 
 def without_budget(sampler: str, settings: str) -> str:
