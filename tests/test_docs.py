@@ -36,6 +36,6 @@ def test_the_example_of_the_statistics_runs(capsys: pytest.CaptureFixture) -> No
 
 
 def test_the_example_of_the_constraints_runs(capsys: pytest.CaptureFixture) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (PAGE.parent / "constraints.md").read_text(), flags=re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", (PAGE.parent / "constraints.md").read_text(), flags=re.DOTALL)
     exec(compile(code, "docs/constraints.md", "exec", dont_inherit=True), {})
     assert re.fullmatch(r'[0-9.]+ \{"name":.*\}\n', capsys.readouterr().out)

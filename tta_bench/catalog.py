@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-GROUPS = ("model", "sampler", "task")
+GROUPS = ("constraint", "model", "sampler", "task")
 """Groups whose entries have parameters."""
+
+SUPPLIED = {"constraint": ("tokenizer", "start", "end_ids", "mask_ids")}
+"""Parameters that no configuration sets, by group: whoever builds an entry supplies them, where its target takes them."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,26 @@ class Entry:
         defaults = inspect.signature(resolve(self.target)).parameters
         return {key: value for key, value in self.parameters.items() if value != defaults[key].default}
 
-    def build(self) -> Any:
-        """Call the target. Errors about a parameter come from the target itself."""
-        return resolve(self.target)(**self.parameters)
+    @property
+    def node(self) -> dict[str, Any]:
+        """Target and parameters as JSON and YAML know them, the same for equal ones."""
+        if taken := {"name", "target"} & self.parameters.keys():
+            raise ValueError(f"{self.target}: configurations use {min(taken)!r} otherwise; call the parameter something else")
+        return {"target": self.target, **self.plain}
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The parameters as JSON and YAML know them, the same for equal ones."""
+        # -0.0 is 0.0, but not in a hash.
+        found: dict[str, Any] = json.loads(json.dumps(self.parameters), parse_float=lambda number: float(number) + 0.0)
+        return found
+
+    def build(self, **supplied: Any) -> Any:
+        """Call the target, with what it takes of what is ``supplied``. Errors about a parameter come from the target itself."""
+        target = resolve(self.target)
+        takes = inspect.signature(target).parameters
+        rest = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+        return target(**self.parameters, **{key: value for key, value in supplied.items() if rest or key in takes})
 
 
 @cache
@@ -50,6 +72,15 @@ def names(group: str) -> tuple[str, ...]:
     """The names in a group, sorted."""
     folder = files("tta_bench.conf") / group
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def saved(group: str, name: str) -> dict[str, Any]:
+    """What the file of an entry says.
+
+    Raises:
+        ValueError: no such name; the nearest are suggested.
+    """
+    return dict(_read(group, name))
 
 
 @cache
@@ -101,18 +132,34 @@ def resolve(target: str) -> Callable[..., Any]:
 
 def coerce(group: str, target: Callable[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """All parameters of ``target``, defaults included, each in its declared type: 4 and 4.0 become the same value."""
-    signature = inspect.signature(target)
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    settable = settings(group, target)
+    hints = types(target, settable)
     for key in parameters:
-        if key not in signature.parameters:
-            raise ValueError(no_parameter(group, target.__name__, key, tuple(signature.parameters)))
+        if key not in settable:
+            raise ValueError(no_parameter(group, target.__name__, key, tuple(settable)))
     values = {}
-    for key, parameter in signature.parameters.items():
-        value = parameters.get(key, parameter.default)
-        if value is inspect.Parameter.empty:
-            raise ValueError(f"{group}.{key} is missing and has no default")
+    for key, default in settable.items():
+        value = parameters.get(key, default)
+        if value is inspect.Parameter.empty or (value is None and default is inspect.Parameter.empty):
+            raise ValueError(f"{group}.{key} is missing and has no default; give {group}.{key}=...")
+        if key not in hints:
+            raise ValueError(f"{group}.{key}: {target.__name__} does not say its type; annotate it, as {key}: float")
         values[key] = _typed(f"{group}.{key}", value, hints[key])
     return values
+
+
+def settings(group: str, target: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of ``target`` that a configuration sets, with their defaults."""
+    found = inspect.signature(target).parameters.values()
+    named = [p for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in SUPPLIED.get(group, ())]
+    return {parameter.name: parameter.default for parameter in named}
+
+
+def types(target: Callable[..., Any], names: Collection[str]) -> dict[str, Any]:
+    """The declared types of some parameters of ``target``. Others may be declared by names that only a type checker knows."""
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    told = {key: hint for key, hint in getattr(function, "__annotations__", {}).items() if key in names}
+    return get_type_hints(SimpleNamespace(__annotations__=told), getattr(function, "__globals__", {}))
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
@@ -140,4 +187,4 @@ def no_parameter(group: str, chosen: str, name: str, known: tuple[str, ...]) -> 
 def nearest(name: str, known: tuple[str, ...]) -> str:
     """The names that ``name`` may have been meant to be."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"

@@ -40,9 +40,11 @@ DIR is an output folder (default: outputs), for analyze also a report folder. So
   task=sudoku             sudoku, listops, arithmetic, json
   sampler=tta             {samplers}
                           (parameters: sampler.tta_k=5 ...; what they do: docs/samplers.md)
+  constraint=none         {constraints}
+                          (parameters: constraint.n=4 ...; what they do: docs/constraints.md)
   baseline=low_confidence any sampler
   steps=8                 denoising steps of all samplers that use them; sweep it to compare whole curves
-  n_problems=100 split=dev replicates=1 seed=0 eos_policy=allow constraint=none output_dir=outputs name=default
+  n_problems=100 split=dev replicates=1 seed=0 eos_policy=allow output_dir=outputs name=default
   batch_size=auto max_failures=10 time_limit=null select=null
 
   tta-bench run --cfg job                 every key with its value
@@ -88,13 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def help_text() -> str:
-    """The help, with the names of the samplers."""
+    """The help, with the names of samplers and constraints."""
     import textwrap
 
     from tta_bench import catalog
 
-    names = textwrap.wrap(", ".join(catalog.names("sampler")), width=94)
-    return HELP.replace("{samplers}", ("\n" + " " * 26).join(names))
+    text = HELP
+    for group in ("sampler", "constraint"):
+        names = textwrap.wrap(", ".join(catalog.names(group)), width=94)
+        text = text.replace(f"{{{group}s}}", ("\n" + " " * 26).join(names))
+    return text
 
 
 def grouped(word: str) -> str:
@@ -176,12 +181,17 @@ def deferred(overrides: Sequence[str]) -> list[str]:
 
     Hydra composes a sweep's fixed overrides with the default entry of the group first, which need not have the parameter.
     """
-    swept = {match[1] for word in overrides if (match := re.match(r"(?:sampler@)?(sampler|baseline|task)=[^=]*,", word))}
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    groups = "(sampler|baseline|task|constraint)"
+    swept = {match[1] for word in overrides if (match := re.match(rf"(?:sampler@)?{groups}=[^=]*,", word))}
+    parser = OverridesParser.create()
     words = []
     for word in overrides:
-        match = re.match(r"(sampler|baseline|task)\.[^=]+=", word)
+        match = re.match(rf"{groups}\.[^=]+=", word)
         # Sweeps stay as they are; Hydra's choice cannot hold null.
-        defers = match and match[1] in swept and not re.search(r"=(choice|range|glob)\(|,(?![^\[]*\])|=null$", word)
+        alone = match and match[1] in swept and not word.endswith("=null")
+        defers = alone and not parser.parse_override(word).is_sweep_override()
         words.append(re.sub(r"=(.*)", r"=choice(\1)", word, count=1) if defers else word)
     return words
 
@@ -331,7 +341,22 @@ def compose(overrides: list[str], *, with_hydra: bool = False) -> dict[str, Any]
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(explain(str(error), overrides)) from error
     assert isinstance(found, dict)
+    check_constraint(overrides, found["constraint"])
     return {str(key): value for key, value in found.items()}
+
+
+def check_constraint(overrides: Sequence[str], found: object) -> None:
+    """Refuse a constraint that was chosen, but lost to one that a saved study sets as a value.
+
+    Raises:
+        ConfigurationError: it did.
+    """
+    chosen = [word.removeprefix("constraint=") for word in overrides if word.startswith("constraint=")]
+    if chosen and isinstance(found, str) and found != chosen[-1]:
+        raise ConfigurationError(
+            f"constraint={chosen[-1]}: a file that was composed sets constraint: {found}, which wins; "
+            f"write that in its defaults, as - override /constraint: {found}"
+        )
 
 
 def explain(message: str, overrides: Sequence[str]) -> str:
@@ -346,14 +371,16 @@ def explain(message: str, overrides: Sequence[str]) -> str:
     key = re.search(r"Could not override '([^']+)'", message)
     if key:
         parent, _, name = key.group(1).rpartition(".")
-        chosen = [word for word in overrides if re.match(r"(sampler|sampler@baseline|task|model)=\w+$", word)]
+        chosen = [word for word in overrides if re.match(r"(sampler|sampler@baseline|task|model|constraint)=\w+$", word)]
         keys: Any = compose(chosen) if chosen != list(overrides) else {}
         for part in parent.split(".") if parent else []:
             keys = keys.get(part) if isinstance(keys, dict) else None
         if isinstance(keys, dict) and "_target_" in keys:
-            group = "task" if parent == "task" else "sampler"
+            group = parent if parent in ("task", "constraint") else "sampler"
             chosen_name = str(keys["_target_"]).rpartition(".")[2]
             return no_parameter(group, chosen_name, name, tuple(k for k in keys if k != "_target_"))
+        if parent == "constraint" and isinstance(keys, str):
+            return no_parameter(parent, keys, name, ())
         if isinstance(keys, dict):
             return unknown(f"key under {parent}" if parent else "key", name, tuple(k for k in keys if k != "_target_"))
     if "model.recommended" in message:

@@ -108,6 +108,28 @@ def test_one_sampler_in_two_versions_is_refused() -> None:
     assert rule(Pair(runs[0], other), Study("s", (), 20, 1)).refused == ""
 
 
+def test_one_constraint_in_two_versions_is_refused() -> None:
+    """Where both runs have it; whose constraints differ are compared, as samplers are."""
+
+    def made(name: str, constraint: object, code: str) -> Run:
+        run = measured(make_run(name, {"name": "tta", "target": name}, np.ones(20)), constraint_code=code)
+        return replace(run, config=run.config | {"constraint": constraint})
+
+    mine, other = ({"name": name, "target": f"m.{name}"} for name in ("mine", "other"))
+    both = {"name": "combined", "parts": [{"weight": 2.0, "constraint": part} for part in ("task", mine)]}
+    study = Study("s", (), 20, 1)
+    for one in (mine, both):
+        found = rule(Pair(made("a", one, "x"), made("b", one, "y")), study)
+        assert found.reasons == ("a and b differ in constraint_code: x / y",)
+    for one, two in ((mine, other), (mine, both), (mine, "none"), ("task", mine)):
+        assert rule(Pair(made("a", one, "x"), made("b", two, "y")), study).refused == ""
+    edited = made("a", mine, "x")
+    places = [edited.manifest["environments"][0] | {"constraint_code": code} for code in "xy"]
+    twice = replace(edited, manifest={"environments": places})
+    (reason,) = rule(Pair(twice, made("b", "task", "z")), study).reasons
+    assert "constraint_code: the constraint's source was changed between a run's records" in reason
+
+
 def test_a_replicate_that_is_missing_counts_as_a_missing_problem(pair: Pair) -> None:
     runs = (pair.baseline, pair.candidate)
     twice = [replace(run, records=pd.concat([run.records, run.records.assign(replicate=1)])) for run in runs]

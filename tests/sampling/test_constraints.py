@@ -105,6 +105,19 @@ def test_repeated_ngrams_are_those_of_a_loop(rows: int, length: int, n: int, ign
     assert torch.equal(no_repeat_ngrams(n, ignore=ignore)(tokens), expected)
 
 
+@given(st.integers(0, 2**32), st.integers(1, 3), st.lists(st.integers(0, 8), min_size=3, max_size=3))
+def test_ngrams_are_those_of_the_text_only(seed: int, n: int, start: list[int]) -> None:
+    """As if each text were a row of its own: behind its prompt, and before its end or the masks in it."""
+    end, mask = 3, 2
+    tokens = torch.randint(0, 4, (3, 8), generator=torch.Generator().manual_seed(seed))
+    expected = torch.zeros(tokens.shape)
+    for row, (ids, begin) in enumerate(zip(tokens.tolist(), start, strict=True)):
+        stop = next((place for place in range(begin, 8) if ids[place] == end), 8)
+        if begin < stop:
+            expected[row, begin:stop] = no_repeat_ngrams(n, ignore=(mask,))(tokens[row : row + 1, begin:stop])[0]
+    assert torch.equal(no_repeat_ngrams(n, start=start, end_ids=(end,), mask_ids=(mask,))(tokens), expected)
+
+
 def test_long_ngrams_of_large_ids_have_names_of_their_own() -> None:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(2**61, 2**62, (8, 200), generator=generator)
@@ -119,6 +132,32 @@ def test_forbidden_tokens_are_marked_wherever_they_stand() -> None:
     found = forbidden_tokens((3, 0), weight=0.5)(tokens)
     assert found.tolist() == [[0, 0, 0.5], [0.5, 0.5, 0.5]]
     assert found.dtype == torch.float32
+
+
+def test_forbidden_tokens_are_marked_in_the_text_and_at_its_end_only() -> None:
+    tokens = torch.tensor([[5, 5, 1, 5, 0, 5, 0], [5, 1, 5, 5, 1, 5, 1]])
+    found = forbidden_tokens([5, 0], start=[2, 3], end_ids=[0])(tokens)
+    assert found.tolist() == [[0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 0, 1, 0]]
+    with pytest.raises(ValueError, match="start: has 2 places for 1 rows"):
+        forbidden_tokens([5], start=[2, 3])(tokens[:1])
+    with pytest.raises(ValueError, match="start=8: lies behind the 7 tokens"):
+        forbidden_tokens([5], start=8)(tokens)
+
+
+def test_forbidden_tokens_have_names(mini: tuple) -> None:
+    _, tokenizer = mini
+    a, end = tokenizer.encode("a")[0], tokenizer.eos_token_id
+    found = forbidden_tokens(texts=["a", tokenizer.eos_token], tokenizer=tokenizer)(torch.tensor([[a, a + 1, end]]))
+    assert found.tolist() == [[1, 0, 1]]
+    for text, message in (
+        ("ab", r"texts='ab': is 2 tokens of this model \('a', 'b'\)"),
+        ("\u00e9", "has no such token"),
+        ("", "is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            forbidden_tokens(texts=[text], tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="texts='a': tokens are named by text with a tokenizer only"):
+        forbidden_tokens(texts=["a"])
 
 
 # JSON

@@ -8,7 +8,7 @@ from typing import Any
 
 from tta_bench.analysis.load import Run, Study
 from tta_bench.rng import digest
-from tta_bench.runner.difference import flat, task_parameters
+from tta_bench.runner.difference import constraint_text, flat, task_parameters
 
 ALWAYS = ("cache",)
 """Settings that are told wherever they are set: what a pass costs, and what is approximated, must not be overlooked."""
@@ -77,7 +77,10 @@ def settings_of(run: Run) -> dict[str, Any]:
     node = run.config["task"]
     data = {"data": node["data"]} if "data" in node else {}
     task = {f"{run.task}.{k}": v for k, v in (data | task_parameters(node)).items()}
-    return {"model": run.config["model"]["name"]} | {k: run.config[k] for k in general if k in run.config} | task | sampler
+    found = {k: run.config[k] for k in general if k in run.config}
+    if "constraint" in found:
+        found["constraint"] = constraint_text(found["constraint"])
+    return {"model": run.config["model"]["name"]} | found | task | sampler
 
 
 def without_budget(sampler: str, settings: str) -> str:

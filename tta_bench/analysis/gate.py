@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tta_bench.analysis.load import MIXED, Pair, Run, Study
-from tta_bench.runner.difference import changes, flat
+from tta_bench.runner.difference import changes, constraint_targets, flat
 from tta_bench.runner.environment import differences as environment_differences
 from tta_bench.runner.environment import environments, values
 
@@ -99,13 +100,20 @@ def differences(pair: Pair, problems: tuple[str, ...]) -> list[str]:
     found = changes(*(flat({key: config[key] for key in keys if key in config}) for config in (one, other)))
     places = [environments(run.manifest) if run.folder or run.manifest else [] for run in (pair.baseline, pair.candidate)]
     found += environment_differences(*places)
-    if one["sampler"].get("target") == other["sampler"].get("target") and all(places):
-        sources = [values("sampler_code", side) for side in places]
-        found += [f"sampler_code: {sources[0][0]} / {sources[1][0]}"] if sources[0] != sources[1] else []
+    for part, targets in {"sampler": sampler_target, "constraint": constraint_targets}.items():
+        if targets(one) == targets(other) and all(places):
+            sources = [values(f"{part}_code", side) for side in places]
+            found += [f"{part}_code: {sources[0][0]} / {sources[1][0]}"] if sources[0] != sources[1] else []
     for column, what in (("data", "problems"), ("prompt", "encoded prompts")):
         n = differing_problems(pair, problems, column)
         found += [f"{what}: {n} of {len(problems)} are not the same or were not recorded"] if n else []
     return [f"{pair.baseline.run_id} and {pair.candidate.run_id} differ in {'; '.join(found)}"] if found else []
+
+
+def sampler_target(config: Mapping[str, Any]) -> str | None:
+    """What builds the sampler of a run."""
+    target: str | None = config["sampler"].get("target")
+    return target
 
 
 def differing_problems(pair: Pair, problems: tuple[str, ...], column: str) -> int:

@@ -23,7 +23,7 @@ TRAJECTORY = ("stability", "survival", "efficacy", "flips", "order")
 """Of records: how their decoding went, see ``sampling.trajectory``."""
 
 MEASURED = (
-    "filled", "forward_passes", "evaluated_positions", "nfe", "seconds", "cut", "lacking", *TRAJECTORY,
+    "filled", "forward_passes", "evaluated_positions", "nfe", "seconds", "cut", "lacking", *TRAJECTORY, "violations",
 )  # fmt: skip
 """Of records: what is a number, or was not recorded."""
 

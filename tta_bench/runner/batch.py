@@ -14,9 +14,10 @@ from torch import Tensor
 
 from tta_bench.models.checkpoint import CheckpointError
 from tta_bench.rng import Noise, digest
-from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, chat, decode, first_id, gold_ids, judged_ids
+from tta_bench.runner.prompts import EncodedPrompt, batch_constraint, chat, decode, first_id, gold_ids, judged_ids, reading
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import TOKEN, Record
+from tta_bench.sampling.constraints import evaluate_constraint
 from tta_bench.sampling.denoiser import Denoiser
 from tta_bench.sampling.eos import EosPolicy
 from tta_bench.sampling.holdout import holdout_probability
@@ -26,7 +27,7 @@ from tta_bench.sampling.shadow import ShadowView, shadow_probability
 from tta_bench.sampling.trace import STATISTICS, instability, step_statistics, token_statistics
 from tta_bench.sampling.trajectory import trajectories
 from tta_bench.tasks.base import Problem, Task, problem_digest
-from tta_bench.types import Generation, Observe, StepInfo
+from tta_bench.types import ConstraintFn, Generation, Observe, StepInfo
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def check_model(spec: RunSpec, loaded: LoadedModel, *, shadow: bool = False) -> 
 
     Raises:
         CheckpointError: a cache that it does not keep, a chat template or beginning token that it has not, a shadow block
-            that its shifted logits rule out.
+            that its shifted logits rule out, tokens that a constraint names and it has not.
     """
     cache, tokenizer = spec.sampler.parameters.get("cache", "none"), loaded.tokenizer
     name = type(loaded.model).__name__
@@ -109,6 +110,10 @@ def check_model(spec: RunSpec, loaded: LoadedModel, *, shadow: bool = False) -> 
         chat("a prompt", tokenizer)
     if spec.add_bos:
         first_id(tokenizer)
+    try:
+        spec.constraint.check(tokenizer)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     if getattr(loaded.model, "shift_logits", False):
         if isinstance(spec.strategy().views, ShadowView):
             raise CheckpointError(
@@ -159,9 +164,7 @@ def decode_batch(
     sampler = spec.strategy()
     tokens, padding, pads = padded_rows([item.prompt.ids for item in batch], loaded)
     prompts = [item.prompt for item in batch]
-    constraint = None
-    if spec.constraint == "task" and sampler.uses_constraint:
-        constraint = batch_constraint(task, [item.problem for item in batch], prompts, loaded.tokenizer, pads)
+    constraint = constraint_on(spec, task, batch, loaded, pads) if sampler.uses_constraint else None
     noise = Noise(spec.seed, tuple(item.key for item in batch))
     denoiser = Denoiser(loaded.model, spec.cfg_scale, bool(getattr(loaded.model, "shift_logits", False)))
     generation = sample(
@@ -192,9 +195,17 @@ def decode_batch(
             "drew": bool(noise.purposes),
             "seconds": generation.seconds / len(batch),
             **trajectory,
+            **broken,
         }
-        for item, ids, passes, evaluated, steps, trajectory in zip(
-            batch, rows, generation.forward_passes, generation.evaluated, generation.row_steps, told, strict=True
+        for item, ids, passes, evaluated, steps, trajectory, broken in zip(
+            batch,
+            rows,
+            generation.forward_passes,
+            generation.evaluated,
+            generation.row_steps,
+            told,
+            violations(constraint, generation.tokens),
+            strict=True,
         )
     ]
     trace = trace_frame(batch, generation, sampler.vote.samples if sampler.vote else 1)
@@ -206,6 +217,29 @@ def decode_batch(
         ]
         trace = with_tokens(trace, token_frame(batch, generation, pads, golds, probed))
     return records, trace
+
+
+def constraint_on(
+    spec: RunSpec, task: Task, batch: Sequence[Item], loaded: LoadedModel, pads: Sequence[int]
+) -> ConstraintFn | None:
+    """The run's constraint for a batch with these items as rows, behind ``pads`` positions each; None where it has none."""
+    prompts, tokenizer = [item.prompt for item in batch], loaded.tokenizer
+    return spec.constraint.build(
+        lambda: batch_constraint(task, [item.problem for item in batch], prompts, tokenizer, pads),
+        reading(prompts, tokenizer, loaded.mask_id, pads),
+    )
+
+
+def violations(constraint: ConstraintFn | None, tokens: Tensor) -> list[dict[str, int]]:
+    """How many tokens of each answer break the constraint in the end, for its record; nothing without a constraint.
+
+    Args:
+        constraint: that the sampler saw.
+        tokens: decoded sequences (B, L).
+    """
+    if constraint is None:
+        return [{} for _ in tokens]
+    return [{"violations": int(n)} for n in (evaluate_constraint(constraint, tokens) > 0).sum(dim=1)]
 
 
 def padded_rows(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,8 +37,44 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "model": config["model"]["fingerprint"], **({"task": kept} if "task" in config else {})}
 
 
+def constraint_text(node: str | Mapping[str, Any]) -> str:
+    """A run's constraint in a word: ``task``, ``json_format(root=object)``, ``task+0.5*json_format(root=object)``.
+
+    Args:
+        node: of the run's configuration. Empty parameters are left out; a target elsewhere is told by its path.
+    """
+    if isinstance(node, str):
+        return node
+    if "target" not in node:
+        return "+".join(("" if w == 1 else f"{w:.12g}*") + constraint_text(part) for w, part in summands(node))
+    name = node["name"] if node["target"].startswith("tta_bench.") else node["target"]
+    set_ = {key: value for key, value in node.items() if key not in ("name", "target") and value not in (None, [], {}, "")}
+    return str(name) + (f"({','.join(f'{key}={plain(value)}' for key, value in set_.items())})" if set_ else "")
+
+
+def plain(value: object) -> str:
+    """A value as one may write it, strings in quotation marks where they are no words."""
+    word = isinstance(value, str) and re.fullmatch(r"\w+", value)
+    return str(value) if word else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def constraint_targets(config: Mapping[str, Any]) -> list[str | None]:
+    """What builds the constraints of a run, None for the task's own rules."""
+    node = config.get("constraint", "none")
+    return [None if isinstance(part, str) else part["target"] for _, part in summands(node)]
+
+
+def summands(node: str | Mapping[str, Any]) -> list[tuple[float, str | Mapping[str, Any]]]:
+    """The constraints that a run's constraint is the sum of, with their weights."""
+    if isinstance(node, str) or "target" in node:
+        return [(1.0, node)]
+    return [(part["weight"], part["constraint"]) for part in node["parts"]]
+
+
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """A nested configuration as dotted keys, without its form's version, and names and places that digests tell better."""
+    if "constraint" in config:
+        config = {**config, "constraint": constraint_text(config["constraint"])}
 
     def leaves(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
         for key, value in node.items():

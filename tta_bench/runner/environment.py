@@ -18,15 +18,16 @@ Environment = dict[str, Any]
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("torch", "transformers", "tokenizers", "hydra-core", "numpy", "pandas", "scipy")
-GENERATING = ("rng.py", "types.py", "sampling", "models", "tasks/base.py", "runner/prompts.py", "runner/batch.py")
-"""The code that all records depend on. The files of task and sampler are told by themselves: a new task changes no other, and
-samplers are what is compared."""
+GENERATING = (
+    "rng.py", "types.py", "sampling", "models", "tasks/base.py", "runner/prompts.py", "runner/batch.py", "runner/constraint.py",
+)  # fmt: skip
+"""The code that all records depend on. The files of task, sampler and constraint are told by themselves: a new task changes no
+other, and samplers are what is compared."""
 
 APART = tuple(
-    f"constraints/{name}.py"
-    for name in ("__init__", "checks", "combine", "forbidden", "json_text", "math_text", "ngrams", "pattern", "sudoku")
+    f"constraints/{name}.py" for name in ("__init__", "forbidden", "json_text", "math_text", "ngrams", "pattern", "sudoku")
 )
-"""Constraints that a user passes to a function; no run of a task uses them."""
+"""Files of single constraints, that concern only the runs with these."""
 
 COMPARED = ("code", "task_code", "torch", "transformers", "device", "hardware", "dtype", "threads")
 """What the environments of two runs must agree in."""
@@ -35,7 +36,9 @@ UNKNOWN: Environment = {"packages": {}}
 """The environment of records that are not told where they were made."""
 
 
-def describe(device: str, dtype: str, sampler_target: str, task_target: str) -> Environment:
+def describe(
+    device: str, dtype: str, sampler_target: str, task_target: str, constraint_targets: Sequence[str] = ()
+) -> Environment:
     """The environment of this process.
 
     Args:
@@ -43,6 +46,7 @@ def describe(device: str, dtype: str, sampler_target: str, task_target: str) -> 
         dtype: of its weights.
         sampler_target, task_target: dotted paths of what builds sampler and task; their sources are recorded beside the
             common code.
+        constraint_targets: the same of a run's constraints.
     """
     import torch
 
@@ -51,6 +55,7 @@ def describe(device: str, dtype: str, sampler_target: str, task_target: str) -> 
         "code": f"{__version__}+{code_digest()}",
         "sampler_code": source_digest(sampler_target),
         "task_code": source_digest(task_target),
+        **({"constraint_code": " ".join(map(source_digest, constraint_targets))} if constraint_targets else {}),
         "git": git_state(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -145,9 +150,9 @@ def values(key: str, side: Sequence[Environment]) -> list[str]:
 
 
 def edited(side: Sequence[Environment]) -> list[str]:
-    """A phrase if a sampler's source was changed between the records of one run."""
-    return (
-        ["sampler_code: the sampler's source was changed between a run's records"]
-        if len(values("sampler_code", side)) > 1
-        else []
-    )
+    """Phrases on sources of a sampler or a constraint that were changed between the records of one run."""
+    return [
+        f"{part}_code: the {part}'s source was changed between a run's records"
+        for part in ("sampler", "constraint")
+        if len(values(f"{part}_code", side)) > 1
+    ]

@@ -179,7 +179,7 @@ def execute(
 
 def here(spec: RunSpec) -> Environment:
     """The environment in which this process makes records of a run."""
-    return describe(spec.device, spec.dtype, spec.sampler.target, spec.task.target)
+    return describe(spec.device, spec.dtype, spec.sampler.target, spec.task.target, spec.constraint.targets)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from tta_bench.runner.difference import constraint_text
 from tta_bench.runner.prompts import PLACE
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import Record
@@ -165,6 +166,7 @@ def duration(seconds: float) -> str:
 def label(spec: RunSpec) -> str:
     """A run in a few words."""
     shown = [f"{key}={value}" for key, value in spec.sampler.changed.items()]
+    shown += [f"constraint={constraint_text(spec.constraint.config())}"] if spec.constraint else []
     steps = "open" if spec.steps is None else f"{spec.steps} steps"
     if spec.dtype != USUAL[spec.device == "cuda"]:
         shown.append(f"dtype={spec.dtype}")

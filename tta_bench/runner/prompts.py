@@ -207,6 +207,26 @@ def decode(ids: Sequence[int], prompt: EncodedPrompt, tokenizer: Any) -> str:
     return str(tokenizer.decode(answer_ids(ids, prompt), skip_special_tokens=True))
 
 
+def reading(prompts: Sequence[EncodedPrompt], tokenizer: Any, mask_id: int, pads: Sequence[int]) -> dict[str, Any]:
+    """How the rows of a batch are read: what constraints are supplied with.
+
+    Args:
+        prompts: of the rows, all to be continued, or all templates with holes.
+        tokenizer: of the model.
+        mask_id: what is still to be filled.
+        pads: positions before each prompt.
+
+    Returns:
+        ``tokenizer``; ``start``, where the answer of each row begins (all of a template is the answer); ``end_ids``, which end
+        it (none ends a template); ``mask_ids``.
+    """
+    ends = {() if prompt.infill else prompt.end_ids for prompt in prompts}
+    if len(ends) > 1:
+        raise ValueError("a batch holds answers that end and templates that do not: a constraint cannot read both at once")
+    start = [pad + prompt.start for pad, prompt in zip(pads, prompts, strict=True)]
+    return {"tokenizer": tokenizer, "start": start, "end_ids": ends.pop(), "mask_ids": (mask_id,)}
+
+
 def batch_constraint(
     task: Task, problems: Sequence[Problem], prompts: Sequence[EncodedPrompt], tokenizer: Any, pads: Sequence[int]
 ) -> ConstraintFn:

@@ -13,6 +13,7 @@ from typing import Any
 from tta_bench import catalog
 from tta_bench.models.checkpoint import ModelSettings, check_end_ids, fingerprint
 from tta_bench.models.loading import resolve_device, resolve_dtype
+from tta_bench.runner.constraint import Constraint, constraint_of
 from tta_bench.runner.disk import check_writable
 from tta_bench.runner.execute import Effort
 from tta_bench.runner.spec import RunSpec
@@ -110,7 +111,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         block_length=optional_whole(config, "block_length"),
         cfg_scale=number(config, "cfg_scale"),
         eos_policy=str(config["eos_policy"]),
-        constraint=str(config["constraint"]),
+        constraint=constraint_of(config["constraint"]),
         seed=whole(config, "seed", 0),
         device=device.type,
         dtype=str(resolve_dtype(str(config["dtype"]), device)).removeprefix("torch."),
@@ -233,7 +234,7 @@ def without_idle_settings(spec: RunSpec) -> RunSpec:
     sampler = spec.strategy()
     return replace(
         spec,
-        constraint=spec.constraint if sampler.uses_constraint else "none",
+        constraint=spec.constraint if sampler.uses_constraint else Constraint(),
         steps=spec.steps if sampler.schedule.uses_steps else None,
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tta_bench.catalog import Entry
 from tta_bench.rng import digest
+from tta_bench.runner.constraint import Constraint
 from tta_bench.runner.difference import identity, task_node
 from tta_bench.runner.prompts import PLACE, Manner
 from tta_bench.sampling.denoiser import check_cfg_scale
@@ -59,7 +60,7 @@ class RunSpec:
         block_length: positions in a block; None makes one block.
         cfg_scale: classifier-free guidance.
         eos_policy: what becomes of end-of-sequence tokens.
-        constraint: ``task`` gives the sampler the task's violations, ``none`` gives it none.
+        constraint: whose violations the sampler sees.
         seed: of every draw.
         device: type of device, cpu or cuda.
         dtype: of the weights and activations.
@@ -84,7 +85,7 @@ class RunSpec:
     block_length: int | None
     cfg_scale: float
     eos_policy: str
-    constraint: str
+    constraint: Constraint
     seed: int
     device: str
     dtype: str
@@ -104,8 +105,7 @@ class RunSpec:
         if self.gen_length is not None and self.gen_length < 1:
             raise ValueError(f"gen_length={self.gen_length}: must be at least 1, or null for the task's own")
         check_cfg_scale(self.cfg_scale)
-        if self.constraint not in ("task", "none"):
-            raise ValueError(f"constraint={self.constraint}: must be task or none")
+        self.constraint.check()
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be >= 0")
         if self.eos_policy not in POLICIES:
@@ -141,7 +141,7 @@ class RunSpec:
             "block_length": self.block_length,
             "cfg_scale": float(self.cfg_scale) + 0.0,
             "eos_policy": self.eos_policy,
-            "constraint": self.constraint,
+            "constraint": self.constraint.config(),
             "seed": self.seed,
             "device": self.device,
             "dtype": self.dtype,
@@ -194,6 +194,4 @@ def _told(entry: Entry) -> dict[str, Any]:
     """Parameters as JSON and YAML know them, without those that came later and do nothing."""
     idle = {key for key, value in entry.parameters.items() if (key, value) in IDLE.items()}
     told = {key: value for key, value in entry.parameters.items() if key not in idle and NEEDS.get(key) not in idle}
-    # -0.0 is 0.0, but not in a hash.
-    parameters: dict[str, Any] = json.loads(json.dumps(told), parse_float=lambda text: float(text) + 0.0)
-    return parameters
+    return replace(entry, parameters=told).plain

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from operator import index
 from typing import Any, TypeAlias, TypedDict
 
 import torch
@@ -64,7 +63,7 @@ def of_text(
         ValueError: an argument is out of range, the tokenizer has no mask token and none is given; when asked, also a start
             that does not fit the rows and a judge that returns too many or too few numbers.
     """
-    begins = _begins(start)
+    begins = checks.places(start)
     ends = _ids("end_ids", end_ids, tokenizer.eos_token_id)
     masks = _ids("mask_ids", mask_ids, tokenizer.mask_token_id)
     if mask_ids is None and not masks:
@@ -87,18 +86,14 @@ def of_text(
             scores[last] = max(scores[last], found[-1])
         return scores
 
-    def violations(row: int, ids: tuple[int, ...]) -> list[float]:
-        begin = begins if isinstance(begins, int) else begins[row]
-        if begin > len(ids):
-            raise ValueError(f"start={begin}: lies behind the {len(ids)} tokens of a row; give the width of the prompts")
+    def violations(ids: tuple[int, ...], begin: int) -> list[float]:
         if not begin:
             begin = next((place for place, token in enumerate(ids) if token != tokenizer.pad_token_id), len(ids))
         return [0.0] * begin + judged(ids[begin:])
 
     def checked(tokens: Tensor) -> Tensor:
-        if not isinstance(begins, int) and len(begins) != len(tokens):
-            raise ValueError(f"start: has {len(begins)} places for {len(tokens)} rows; give one for each")
-        return by_row(violations)(tokens)
+        begin = checks.one_for_each(begins, tokens)
+        return by_row(lambda row, ids: violations(ids, begin[row]))(tokens)
 
     return checked
 
@@ -134,17 +129,6 @@ def readable_pieces(tokenizer: Any, masks: Iterable[int] = ()) -> Callable[[int]
         return known[token]
 
     return piece
-
-
-def _begins(start: int | Sequence[int]) -> int | list[int]:
-    """One place for all rows, or one for each."""
-    try:
-        found = index(start) if not isinstance(start, Sequence | Tensor) else [index(place) for place in start]
-    except TypeError:
-        raise ValueError(f"start={start!r}: must be a position, or one for each row") from None
-    if min([found] if isinstance(found, int) else found, default=0) < 0:
-        raise ValueError(f"start={start}: positions are counted from 0; give the width of the prompts")
-    return found
 
 
 def _ids(name: str, ids: Iterable[int] | None, own: int | None) -> frozenset[int]:
