@@ -125,9 +125,9 @@ class RunSpec:
                 "name": self.task_name,
                 "version": self.task_version,
                 **({} if self.task_data is None else {"data": self.task_data}),
-                **_node(self.task),
+                **entry_node(self.task),
             },
-            "sampler": {"name": self.sampler.name, **_node(self.sampler)},
+            "sampler": {"name": self.sampler.name, **entry_node(self.sampler)},
             "split": self.split,
             "steps": self.steps,
             "gen_length": self.gen_length,
@@ -176,7 +176,7 @@ class RunSpec:
         Blocks(self.steps, self.block_length).layout(sorted(lengths), self.strategy().schedule)
 
 
-def _node(entry: Entry) -> dict[str, Any]:
+def entry_node(entry: Entry) -> dict[str, Any]:
     """Target and parameters as JSON and YAML know them, without parameters that came later and do nothing."""
     idle = {key for key, value in entry.parameters.items() if (key, value) in IDLE.items()}
     told = {key: value for key, value in entry.parameters.items() if key not in idle and NEEDS.get(key) not in idle}
