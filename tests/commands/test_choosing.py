@@ -81,7 +81,7 @@ def test_it_resumes_and_more_problems_change_nothing(tmp_path: Path, capsys: pyt
     assert (summary["accuracy"] > 0.5).all()  # the model has learnt to add
     said = capsys.readouterr().out
     assert "acc_norm" in said
-    assert "6 problems (Wilson's score interval)" in said
+    assert "6 problem(s) (Wilson's score interval)" in said
     assert "a blind choice has 25.0 %" in said
 
 
@@ -105,6 +105,27 @@ def test_a_torn_line_is_done_again(tmp_path: Path, count: list[str]) -> None:
     assert count == ["row-00000", "row-00001", "row-00001"]
     kept = [json.loads(line) | {"seconds": 0} for text in (whole, file.read_bytes()) for line in text.splitlines()]
     assert kept[:2] == kept[2:]
+
+
+def test_an_interrupt_loses_nothing_that_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    path, real = written(tmp_path / "sums.jsonl", sums(3)), likelihood.choice_bounds
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if options["key"] == "row-00001":
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(likelihood, "choice_bounds", interrupted)
+    assert choose(tmp_path, path, "n_problems=3") == 130
+    assert "Go on with: tta-bench likelihood" in capsys.readouterr().err
+    assert list(only(tmp_path).records()) == ["row-00000/0"]
+    assert only(tmp_path).manifest()["status"] == "interrupted"
+    monkeypatch.setattr(likelihood, "choice_bounds", real)
+    assert choose(tmp_path, path, "n_problems=3") == 0
+    assert len(list(only(tmp_path).lines())) == 3
+    assert only(tmp_path).manifest()["status"] == "done"
 
 
 def test_two_results_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -18,14 +18,11 @@ from tta_bench.commands.say import say
 from tta_bench.runner.difference import changes, flat
 from tta_bench.runner.disk import check_writable, storing, write_atomically
 from tta_bench.runner.environment import differences, environments
-from tta_bench.runner.store import Record, RunFolder
+from tta_bench.runner.store import LIKELIHOOD, Record, RunFolder
 
 USAGE = "tta-bench likelihood --compare A B [DIR] [normalise=none|tokens|bytes]"
 
-PLACE = "likelihood"
-"""In an output folder, where these lie."""
-
-UNREADABLE = ("task.version", "task.name", "split")
+MUST_AGREE = ("task.version", "task.name", "split")
 """Of two that are compared, what must be the same."""
 
 INCOMPLETE = 1
@@ -54,7 +51,7 @@ def run_likelihood(config: Mapping[str, Any], rules: Sequence[str], console: Con
     plan = likelihood_plan(config)
     check_writable(plan.output_dir, "output_dir")
     spec, total = plan.spec, len(plan.problems)
-    say(console, f"{spec.task_name}: {total} problem(s) of {spec.split}, {spec.mc_num} draws a choice, model {spec.model}")
+    say(console, f"{spec.task_name}: {total} problem(s) of {spec.split}, {spec.mc_num} draw(s) a choice, model {spec.model}")
     given_up = False
     with (
         Display(console, total).shown() as display,
@@ -96,11 +93,12 @@ def print_accuracies(records: Sequence[Record], rules: Sequence[str], folder: Ru
     passes = sum(record["forward_passes"] for record in records)
     cut = sum(1 for record in records if record["cut"])
     method = "Wilson's score interval" if labels(records) is None else "t interval, clustered"
+    unknown = " Unknown with a single draw." if frame["near"].isna().any() else ""
     chance = 100 * frame["chance"].iloc[0]
     lines = [
-        f"{len(records)} problems ({method}), {passes:,} forward passes; a blind choice has {chance:.1f} %.",
+        f"{len(records)} problem(s) ({method}), {passes:,} forward passes; a blind choice has {chance:.1f} %.",
         f"near: problems whose two best choices differ by less than {NEAR:g} standard errors of the draws, so that others "
-        "might have chosen otherwise; unknown with a single draw. More draws: mc_num.",
+        f"might have chosen otherwise. More draws: mc_num.{unknown}",
     ]
     lines += [f"{cut} prompt(s) were too long for the model and lost their beginning."] if cut else []
     say(console, "\n".join(lines))
@@ -114,12 +112,12 @@ def compare(folder: Path, words: Sequence[str], rules: Sequence[str], console: C
         ValueError: they are not there, or not about the same problems.
         StoreError: one of them cannot be read.
     """
-    folder, names = understood(folder, words, USAGE, runs=2, place=PLACE)
-    first, second = (find_run(folder, name, PLACE) for name in names)
+    folder, names = understood(folder, words, USAGE, runs=2, place=LIKELIHOOD)
+    first, second = (find_run(folder, name, LIKELIHOOD) for name in names)
     if first.path == second.path:
         raise ValueError(f"--compare: {' and '.join(names)} are the same, {first.path.name}; name two")
     configs = [flat(one.config()) for one in (first, second)]
-    for key in UNREADABLE:
+    for key in MUST_AGREE:
         if configs[0].get(key) != configs[1].get(key):
             raise ValueError(f"--compare: {key} is {configs[0].get(key)} and {configs[1].get(key)}; it must be the same")
     sides, left_out = paired(first, second)

@@ -26,7 +26,7 @@ from tta_bench.runner.progress import RunWatch
 from tta_bench.runner.prompts import Manner, encode, first_id
 from tta_bench.runner.settings import flag, folder, known_fingerprint, model_settings, number, whole
 from tta_bench.runner.spec import entry_node
-from tta_bench.runner.store import Record, RunFolder, record_key
+from tta_bench.runner.store import LIKELIHOOD, Record, RunFolder, record_key
 from tta_bench.runner.work import find_work
 from tta_bench.sampling.denoiser import check_cfg_scale
 from tta_bench.scorers.base import Choices, Chooses
@@ -37,9 +37,6 @@ ESTIMATOR_VERSION = 1
 """Of the draws and of what is put behind a prompt. Raised when equal settings would give other numbers."""
 
 CONTINUATIONS = ("text", "letter")
-
-PLACE = "likelihood"
-"""In an output folder, where these lie."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class LikelihoodPlan:
     @property
     def folder(self) -> RunFolder:
         """Where its records are."""
-        return RunFolder(self.output_dir / PLACE / self.spec.run_id)
+        return RunFolder(self.output_dir / LIKELIHOOD / self.spec.run_id)
 
 
 def likelihood_plan(config: Mapping[str, Any]) -> LikelihoodPlan:

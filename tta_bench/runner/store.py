@@ -41,6 +41,9 @@ MANY_PARTS, LARGE_PART = 64, 4 << 20
 """So many trace files make one, those of so many bytes excepted."""
 
 
+LIKELIHOOD = "likelihood"
+"""In an output folder, where it is kept how probable models find the choices of tasks."""
+
 JUDGED = "perplexity"
 """In a run's folder, where it is kept how probable other models, or its own, find its answers."""
 
