@@ -192,3 +192,97 @@ def test_a_trained_model_finds_right_answers_more_likely(mini: tuple) -> None:
         assert max(bounds) <= 0
         won += bounds[0] > bounds[1]
     assert won >= 9
+
+
+CHOICES = [torch.tensor(ids) for ids in ([12, 40, 8, 21], [12, 41, 8, 21], [12, 40])]
+
+
+def test_the_bound_of_a_choice_is_the_bound_of_an_answer() -> None:
+    model = llada()
+    alone = tta_bench.log_likelihood_bound(model, PROMPT, ANSWER, mc_num=2000, batch_size=8)
+    found = tta_bench.choice_bounds(model, PROMPT, [ANSWER], mc_num=2000, batch_size=64)
+    assert abs(found.values[0] - alone.value) < 4 * math.hypot(alone.standard_error, found.standard_errors[0])
+    assert found.n_tokens == (4,)
+
+
+def test_choices_of_one_length_hide_the_same_places_and_no_pattern_is_evaluated_twice() -> None:
+    watched = Watched()
+    found = tta_bench.choice_bounds(watched, PROMPT, CHOICES, mc_num=64, batch_size=100)
+    first, second, short = [ids[:, 3:] == MASK for ids in watched.inputs]
+    assert torch.equal(first, second)
+    assert len(short) == 3  # of two places one, the other, or both are hidden
+    assert found.forward_passes == sum(len(ids) for ids in watched.inputs) == 2 * len(first.unique(dim=0)) + 3
+    assert all((ids[:, :3] == PROMPT).all() for ids in watched.inputs)
+
+
+def test_neither_batches_nor_the_order_of_choices_change_a_bound() -> None:
+    options = {"mc_num": 24, "seed": 3, "key": "a"}
+    found = tta_bench.choice_bounds(llada(), PROMPT, CHOICES, batch_size=5, **options)
+    turned = tta_bench.choice_bounds(llada(), PROMPT, CHOICES[::-1], batch_size=16, **options)
+    assert found.values == pytest.approx(turned.values[::-1], rel=1e-5)
+    other = tta_bench.choice_bounds(llada(), PROMPT, CHOICES, **options | {"key": "b"})
+    assert found.values[0] != pytest.approx(other.values[0], rel=1e-5)
+
+
+def test_common_draws_make_a_difference_of_choices_sharper() -> None:
+    """The common places of two choices cancel, whatever the draws; with draws of their own they do not."""
+    torch.manual_seed(0)
+    model, (one, other, _) = TableModel(3 * torch.randn(7, 50)), CHOICES
+
+    def gaps(key: str) -> float:
+        values = []
+        for seed in range(60):
+            options = {"mc_num": 8, "seed": seed, "mask_id": 49}
+            if key == "common":
+                first, second = tta_bench.choice_bounds(model, PROMPT, [one, other], **options).values
+            else:
+                first, second = (
+                    tta_bench.choice_bounds(model, PROMPT, [ids], key=f"{i}", **options).values[0]
+                    for i, ids in enumerate((one, other))
+                )
+            values.append(first - second)
+        return float(np.var(values))
+
+    assert gaps("common") < 0.6 * gaps("own")
+
+
+def test_a_choice_of_one_token_is_exact_with_any_draws() -> None:
+    for mc_num in (1, 20):
+        found = tta_bench.choice_bounds(llada(), PROMPT, [ANSWER[:1], ANSWER[1:2]], mc_num=mc_num)
+        assert found.standard_errors == (0.0, 0.0)
+        assert found.forward_passes == 2
+        expected = conditional(llada(), torch.cat((PROMPT, ANSWER[:1])), (3,))[3]
+        assert found.values[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_draw_has_no_standard_error() -> None:
+    assert math.isnan(tta_bench.choice_bounds(llada(), PROMPT, [ANSWER], mc_num=1).standard_errors[0])
+
+
+def test_pseudo_likelihood_of_some_positions() -> None:
+    tokens = torch.cat((PROMPT, ANSWER))
+    every = tta_bench.pseudo_log_likelihood(llada(), tokens, start=3).token_log_probabilities
+    some = tta_bench.pseudo_log_likelihood(llada(), tokens, start=3, positions=[4, 6])
+    assert some.token_log_probabilities == pytest.approx((every[1], every[3]), rel=1e-5)
+    assert some.forward_passes == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m: tta_bench.choice_bounds(m, PROMPT, CHOICES, mc_num=0), "mc_num=0: must be at least 1"),
+        (lambda m: tta_bench.choice_bounds(m, PROMPT, CHOICES, batch_size=0), "batch_size=0: must be at least 1"),
+        (lambda m: tta_bench.choice_bounds(m, PROMPT, []), "choices: must be at least one"),
+        (lambda m: tta_bench.choice_bounds(m, PROMPT, [ANSWER, ANSWER[:0]]), "choice 2: must be a LongTensor"),
+        (lambda m: tta_bench.choice_bounds(m, PROMPT, [torch.tensor([MASK])]), f"choice 1: holds the mask token {MASK}"),
+        (
+            lambda m: tta_bench.pseudo_log_likelihood(m, ANSWER, positions=[]),
+            r"positions=\[\]: must be ascending, from start=0",
+        ),
+        (lambda m: tta_bench.pseudo_log_likelihood(m, ANSWER, positions=[2, 1]), r"positions=\[2, 1\]: must be ascending"),
+        (lambda m: tta_bench.pseudo_log_likelihood(m, ANSWER, start=1, positions=[0]), r"positions=\[0\]: .* start=1 to 3"),
+    ],
+)
+def test_bad_input_of_choices_is_named(call: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        call(llada())

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tta_bench.api import generate, generate_with_tta_uncertainty
     from tta_bench.benchmark import analyze_icml_results, run_academic_benchmark
-    from tta_bench.likelihood import log_likelihood_bound, pseudo_log_likelihood
+    from tta_bench.likelihood import choice_bounds, log_likelihood_bound, pseudo_log_likelihood
     from tta_bench.models.dream import DreamConfig, DreamModel
     from tta_bench.models.illada import ILLaDAConfig, ILLaDAForCausalLM
     from tta_bench.models.llada import LLaDAConfig, LLaDAModelLM
@@ -23,6 +23,7 @@ _HOMES = {
     "generate_with_tta_uncertainty": "tta_bench.api",
     "run_academic_benchmark": "tta_bench.benchmark",
     "analyze_icml_results": "tta_bench.benchmark",
+    "choice_bounds": "tta_bench.likelihood",
     "log_likelihood_bound": "tta_bench.likelihood",
     "pseudo_log_likelihood": "tta_bench.likelihood",
     "DreamConfig": "tta_bench.models.dream",
@@ -48,6 +49,7 @@ __all__ = [
     "LLaDAMoEModelLM",
     "LLaDAModelLM",
     "analyze_icml_results",
+    "choice_bounds",
     "generate",
     "generate_with_tta_uncertainty",
     "load",

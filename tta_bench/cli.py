@@ -31,6 +31,9 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench show RUN [DIR]                all about one run, errors included; the beginning of its name will do
   tta-bench explain RUN_A RUN_B [DIR]     what two runs differ in, and the problems that only one of them solved
   tta-bench score RUN ... [DIR]           scores again what was generated, without a model
+  tta-bench likelihood [KEY=VALUE ...]    how often a task's right choice is the most probable one; resumes
+  tta-bench likelihood --compare A B [DIR] two of these, paired; the beginnings of their names will do
+  tta-bench perplexity RUN ... [DIR]      how probable its model, or model=ANOTHER, finds a run's answers
   tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
   tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes
   tta-bench --version
@@ -53,7 +56,7 @@ DIR is an output folder (default: outputs), for analyze also a report folder. So
 Exit codes: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted.
 """
 
-COMMANDS = ("run", "plan", "analyze", "ls", "show", "explain", "score", "doctor", "clean")
+COMMANDS = ("run", "plan", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "doctor", "clean")
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -78,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from tta_bench.runner.stopping import terminable
 
-    does = {"run": run, "plan": plan, "analyze": analyze, "doctor": doctor}.get(command, partial(on_disk, command))
+    own = {"run": run, "plan": plan, "analyze": analyze, "likelihood": likelihood, "perplexity": perplexity, "doctor": doctor}
+    does = own.get(command, partial(on_disk, command))
     try:
         with terminable():
             return does(rest)
@@ -235,6 +239,44 @@ def on_disk(command: str, words: list[str]) -> int:
     return code
 
 
+def likelihood(words: list[str]) -> int:
+    """``tta-bench likelihood``: choices by their likelihood, done or compared."""
+    from tta_bench.analysis.choices import checked_rules
+    from tta_bench.commands.likelihood import compare, run_likelihood
+    from tta_bench.runner.disk import StoreError
+
+    given = [word for word in words if "=" in word]
+    others = [word for word in words if "=" not in word]
+    try:
+        config = compose(given, name="likelihood")
+        rules = checked_rules(config["normalise"])
+        if others[:1] == ["--compare"]:
+            return compare(Path(config["output_dir"]), others[1:], rules, make_console())
+        if others:
+            raise ConfigurationError(f"likelihood: unknown word {others[0]!r}; it takes KEY=VALUE, or --compare A B [DIR]")
+        return run_likelihood(config, rules, make_console())
+    except StoreError as error:
+        refuse(error)
+        return FAILED
+    except ValueError as error:
+        return refuse(error)
+
+
+def perplexity(words: list[str]) -> int:
+    """``tta-bench perplexity``: how probable a model finds the answers of runs."""
+    from tta_bench.commands.perplexity import judge_runs
+    from tta_bench.runner.disk import StoreError
+
+    try:
+        config = compose([word for word in words if "=" in word], name="perplexity")
+        return judge_runs(Path("outputs"), [word for word in words if "=" not in word], config, make_console())
+    except StoreError as error:
+        refuse(error)
+        return FAILED
+    except ValueError as error:
+        return refuse(error)
+
+
 def analyze(words: list[str]) -> int:
     """``tta-bench analyze``: report on a folder of runs."""
     from dataclasses import replace
@@ -316,8 +358,8 @@ def expand(overrides: list[str], *, multirun: bool) -> tuple[list[list[str]], bo
     return [list(job) for job in batches[0]], True
 
 
-def compose(overrides: list[str], *, with_hydra: bool = False) -> dict[str, Any]:
-    """The resolved configuration for ``overrides``, as plain values.
+def compose(overrides: list[str], *, with_hydra: bool = False, name: str = "config") -> dict[str, Any]:
+    """The resolved configuration ``name`` of the folder for ``overrides``, as plain values.
 
     Raises:
         ConfigurationError: an unknown group choice or key, or a value that cannot be read.
@@ -332,16 +374,16 @@ def compose(overrides: list[str], *, with_hydra: bool = False) -> dict[str, Any]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("tta_bench.conf", version_base="1.3"):
-            config = hydra_compose("config", overrides, return_hydra_config=with_hydra)
+            config = hydra_compose(name, overrides, return_hydra_config=with_hydra)
             if with_hydra:
                 hydra = config.hydra
                 mode = hydra.mode.name if hydra.mode else None
                 return {"hydra": {"mode": mode, "sweeper": OmegaConf.to_container(hydra.sweeper)}}
             found = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(explain(str(error), overrides)) from error
+        raise ConfigurationError(explain(str(error), overrides, name)) from error
     assert isinstance(found, dict)
-    check_constraint(overrides, found["constraint"])
+    check_constraint(overrides, found.get("constraint"))
     return {str(key): value for key, value in found.items()}
 
 
@@ -359,8 +401,8 @@ def check_constraint(overrides: Sequence[str], found: object) -> None:
         )
 
 
-def explain(message: str, overrides: Sequence[str]) -> str:
-    """Hydra's message, with the nearest existing name where one was misspelt."""
+def explain(message: str, overrides: Sequence[str], config: str = "config") -> str:
+    """Hydra's message about a configuration, with the nearest existing name where one was misspelt."""
     from tta_bench.catalog import names, no_parameter, unknown
 
     choice = re.search(r"Could not find '(\w+)/([^']*)'", message)
@@ -372,7 +414,7 @@ def explain(message: str, overrides: Sequence[str]) -> str:
     if key:
         parent, _, name = key.group(1).rpartition(".")
         chosen = [word for word in overrides if re.match(r"(sampler|sampler@baseline|task|model|constraint)=\w+$", word)]
-        keys: Any = compose(chosen) if chosen != list(overrides) else {}
+        keys: Any = compose(chosen, name=config) if chosen != list(overrides) else {}
         for part in parent.split(".") if parent else []:
             keys = keys.get(part) if isinstance(keys, dict) else None
         if isinstance(keys, dict) and "_target_" in keys:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,38 @@ class LikelihoodBound:
     standard_error: float
     n_tokens: int
     forward_passes: int
+
+
+Value = TypeVar("Value")
+
+GROUPS = 8
+"""Of the draws of ``choice_bounds``: each group spreads its draws evenly, and the standard error is that of the groups."""
+
+
+@dataclass(frozen=True)
+class ChoiceBounds:
+    """Estimates of a lower bound of log p(choice | prompt) for several choices, made with common random numbers.
+
+    Attributes:
+        groups: (C, G) nats, summed over a choice's tokens: the mean of each group of draws. Group g of all choices has the same
+            random numbers, so the standard error of a difference of choices is that of the differences of their groups.
+        n_tokens: of each choice.
+        forward_passes: model evaluations of one sequence. Draws that hide the same tokens are evaluated once.
+    """
+
+    groups: tuple[tuple[float, ...], ...]
+    n_tokens: tuple[int, ...]
+    forward_passes: int
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Nats, one for each choice."""
+        return tuple(float(np.mean(groups)) for groups in self.groups)
+
+    @property
+    def standard_errors(self) -> tuple[float, ...]:
+        """Of the values: 0 for a choice of one token, which is exact; NaN where there is only one group."""
+        return tuple(0.0 if n == 1 else error_of(groups) for groups, n in zip(self.groups, self.n_tokens, strict=True))
 
 
 @dataclass(frozen=True)
@@ -114,8 +146,77 @@ def log_likelihood_bound(
         rows = [[False] * len(prompt) + row for row in hidden.tolist()]
         found = hidden_log_probabilities(denoiser, torch.cat((prompt, answer)), torch.tensor(rows), len(prompt), mask)
         means.append(sum(n / len(row) * sum(row) for row in found) / batch_size)
-    error = float(np.std(means, ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.nan
-    return LikelihoodBound(float(np.mean(means)), error, n, mc_num * denoiser.passes)
+    return LikelihoodBound(float(np.mean(means)), error_of(means), n, mc_num * denoiser.passes)
+
+
+def choice_bounds(
+    model: Any,
+    prompt: Tensor,
+    choices: Sequence[Tensor],
+    *,
+    mc_num: int = 128,
+    batch_size: int = 16,
+    seed: int = 0,
+    key: str | None = None,
+    cfg_scale: float = 0.0,
+    mask_id: int | None = None,
+    shift_logits: bool | None = None,
+) -> ChoiceBounds:
+    """How probable each of several choices is as the answer, by ``log_likelihood_bound`` with common random numbers.
+
+    A draw is one number for the share of a choice that is hidden and one for each place in it: choices of equal length hide
+    the same places, others the same share of them as near as they can, by the same order of their common places. Each
+    choice's estimate has the law that it has alone; what the draws have in common cancels in the difference of two choices.
+    The draws are in ``GROUPS`` groups of like size, each spread evenly over the shares.
+
+    Args:
+        model: as in ``generate``.
+        prompt: token ids (P,), which may be empty; never hidden.
+        choices: token ids (L_c,) of each.
+        mc_num: draws for each choice. One is enough for choices of one token; below 2 there is no standard error.
+        batch_size: rows evaluated together; changes no number but by rounding.
+        seed: of the draws.
+        key: of the draws, for instance the problem's id; None takes the prompt.
+        cfg_scale: classifier-free guidance; above 0 an evaluation costs two forward passes.
+        mask_id, shift_logits: as in ``generate``.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Reference:
+        Nie et al., "Large Language Diffusion Models", arXiv:2502.09992, equation 6, algorithm 3 and appendix B (evaluation).
+    """
+    check_ids("prompt", prompt, 0)
+    if not choices:
+        raise ValueError("choices: must be at least one")
+    if mc_num < 1:
+        raise ValueError(f"mc_num={mc_num}: must be at least 1")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    check_cfg_scale(cfg_scale)
+    mask = find_mask_id(model, mask_id)
+    for number, choice in enumerate(choices, 1):
+        check_ids(f"choice {number}", choice, 1)
+        if bool((choice == mask).any()):
+            raise ValueError(f"choice {number}: holds the mask token {mask}, of which no model says how probable it is")
+    denoiser, longest = make_denoiser(model, cfg_scale, shift_logits), max(map(len, choices))
+    source = np.random.Generator(np.random.Philox(key=digest("choices", seed, prompt.tolist() if key is None else key)))
+    sizes = [len(part) for part in np.array_split(np.arange(mc_num), min(GROUPS, mc_num))]
+    draws = [(source.random(), source.random((size, longest))) for size in sizes]
+    found, evaluated = [], 0
+    for choice in choices:
+        n = len(choice)
+        hidden = np.concatenate([spread(int(share * n), numbers[:, :n]) for share, numbers in draws])
+        patterns, which = np.unique(hidden, axis=0, return_inverse=True)
+        values = []
+        for part in batched(patterns.tolist(), batch_size):
+            rows = torch.tensor([[False] * len(prompt) + row for row in part])
+            told = hidden_log_probabilities(denoiser, torch.cat((prompt, choice)), rows, len(prompt), mask)
+            values += [n / len(row) * sum(row) for row in told]
+        ends = np.cumsum(sizes)[:-1]
+        found.append(tuple(float(group.mean()) for group in np.split(np.array(values)[which.ravel()], ends)))
+        evaluated += len(patterns)
+    return ChoiceBounds(tuple(found), tuple(map(len, choices)), evaluated * denoiser.passes)
 
 
 def pseudo_log_likelihood(
@@ -123,6 +224,7 @@ def pseudo_log_likelihood(
     tokens: Tensor,
     *,
     start: int = 0,
+    positions: Sequence[int] | None = None,
     batch_size: int = 16,
     mask_id: int | None = None,
     shift_logits: bool | None = None,
@@ -133,6 +235,7 @@ def pseudo_log_likelihood(
         model: as in ``generate``.
         tokens: ids (L,).
         start: the first position that is scored; what lies before is context only.
+        positions: those from ``start`` on that are scored, in ascending order; None scores all.
         batch_size: tokens scored together, a forward pass each.
         mask_id, shift_logits: as in ``generate``.
 
@@ -148,10 +251,13 @@ def pseudo_log_likelihood(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     denoiser, mask = make_denoiser(model, 0.0, shift_logits), find_mask_id(model, mask_id)
+    scored = list(range(start, len(tokens)) if positions is None else positions)
+    if not scored or scored != sorted(set(scored)) or scored[0] < start or scored[-1] >= len(tokens):
+        raise ValueError(f"positions={scored}: must be ascending, from start={start} to {len(tokens) - 1}, and at least one")
     if bool((tokens[start:] == mask).any()):
         raise ValueError(f"tokens: hold the mask token {mask} from position {start} on; decode the text first")
     found: list[float] = []
-    for places in batched(range(start, len(tokens)), batch_size):
+    for places in batched(scored, batch_size):
         hidden = torch.arange(len(tokens)) == torch.tensor(places)[:, None]
         rows = hidden_log_probabilities(denoiser, tokens, hidden, start, mask)
         found += [value for row in rows for value in row]
@@ -160,10 +266,21 @@ def pseudo_log_likelihood(
 
 def stratified(source: np.random.Generator, n: int, rows: int) -> np.ndarray:
     """(rows, n) bool: in row j 1 + (k + floor(j n / rows)) mod n are True, one k for all, uniform in 0 .. n - 1."""
-    counts = 1 + (int(source.integers(n)) + np.arange(rows) * n // rows) % n
-    ranks = source.random((rows, n)).argsort(axis=1).argsort(axis=1)
+    return spread(int(source.integers(n)), source.random((rows, n)))
+
+
+def spread(k: int, numbers: np.ndarray) -> np.ndarray:
+    """Of ``numbers`` (rows, n) the 1 + (k + floor(j n / rows)) mod n smallest of row j: (rows, n) bool."""
+    rows, n = numbers.shape
+    counts = 1 + (k + np.arange(rows) * n // rows) % n
+    ranks = numbers.argsort(axis=1).argsort(axis=1)
     hidden: np.ndarray = ranks < counts[:, None]
     return hidden
+
+
+def error_of(means: Sequence[float]) -> float:
+    """The standard error of the mean of independent means; NaN of one."""
+    return float(np.std(means, ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.nan
 
 
 def hidden_log_probabilities(denoiser: Denoiser, tokens: Tensor, hidden: Tensor, start: int, mask_id: int) -> list[list[float]]:
@@ -191,7 +308,7 @@ def check_ids(name: str, ids: Tensor, least: int) -> None:
         raise ValueError(f"{name}: must be a LongTensor of shape (L,) with L >= {least}, got {told}")
 
 
-def batched(values: Sequence[int], size: int) -> Iterator[list[int]]:
+def batched(values: Sequence[Value], size: int) -> Iterator[list[Value]]:
     """Consecutive parts of at most ``size`` values."""
     for begin in range(0, len(values), size):
         yield list(values[begin : begin + size])

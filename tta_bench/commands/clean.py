@@ -15,11 +15,11 @@ from rich.table import Table
 from tta_bench.commands.find import find_run, reports_on, run_folders, size_of, understood
 from tta_bench.commands.say import say
 from tta_bench.runner.disk import StoreError, storing
-from tta_bench.runner.store import BusyError, RunFolder
+from tta_bench.runner.store import JUDGED, BusyError, RunFolder
 
 USAGE = "tta-bench clean [RUN ...] [DIR]"
 
-OWN = ("config.yaml", "manifest.json", "records.jsonl", "traces")
+OWN = ("config.yaml", "manifest.json", "records.jsonl", "traces", JUDGED)
 """What a run's folder holds; a folder with anything else in it is not proposed."""
 
 PART = ".*.part"

@@ -19,7 +19,9 @@ from tta_bench.runner.disk import StoreError
 from tta_bench.runner.store import RunFolder
 
 
-def understood(folder: Path, words: Sequence[str], usage: str, *, runs: int | None = None) -> tuple[Path, list[str]]:
+def understood(
+    folder: Path, words: Sequence[str], usage: str, *, runs: int | None = None, place: str = "runs"
+) -> tuple[Path, list[str]]:
     """The output folder and the names of runs that the words after a command mean.
 
     Args:
@@ -27,9 +29,10 @@ def understood(folder: Path, words: Sequence[str], usage: str, *, runs: int | No
         words: names of runs, then perhaps an output folder.
         usage: of the command, for messages.
         runs: how many names there must be; None takes any number.
+        place: in the output folder, where they lie.
 
     Raises:
-        ValueError: too few or too many words, an option, or a folder that holds no runs/.
+        ValueError: too few or too many words, an option, or a folder that holds none.
     """
     command = usage.split()[1]
     for word in words:
@@ -42,8 +45,9 @@ def understood(folder: Path, words: Sequence[str], usage: str, *, runs: int | No
         raise ValueError(f"{command}: unknown word {names[runs]!r}, which is no folder either; usage: {usage}")
     if runs is not None and len(names) != runs:
         raise ValueError(f"{command}: takes {runs} run(s), got {', '.join(names) or 'none'}; usage: {usage}")
-    if not (folder / "runs").is_dir():
-        raise ValueError(f"{folder}: holds no runs/ folder, so it is no output folder of tta-bench run; usage: {usage}")
+    if not (folder / place).is_dir():
+        maker = "run" if place == "runs" else place
+        raise ValueError(f"{folder}: holds no {place}/ folder, so it is no output folder of tta-bench {maker}; usage: {usage}")
     return folder, names
 
 
@@ -51,18 +55,18 @@ def _looks_like_folder(word: str) -> bool:
     return "/" in word or Path(word).is_dir()
 
 
-def run_folders(folder: Path) -> list[RunFolder]:
-    """Every folder in ``folder/runs``, by name."""
-    return [RunFolder(path) for path in sorted((folder / "runs").iterdir()) if path.is_dir()]
+def run_folders(folder: Path, place: str = "runs") -> list[RunFolder]:
+    """Every folder in ``folder/place``, by name."""
+    return [RunFolder(path) for path in sorted((folder / place).iterdir()) if path.is_dir()]
 
 
-def find_run(folder: Path, name: str) -> RunFolder:
-    """The run of an output folder that is called ``name``, or whose name is the only one that begins so.
+def find_run(folder: Path, name: str, place: str = "runs") -> RunFolder:
+    """The run in ``folder/place`` that is called ``name``, or whose name is the only one that begins so.
 
     Raises:
         ValueError: there is none, or several; the message says which there are.
     """
-    known = {run.path.name: run for run in run_folders(folder)}
+    known = {run.path.name: run for run in run_folders(folder, place)}
     if name in known:
         return known[name]
     fitting = [run_id for run_id in known if run_id.startswith(name)]
@@ -70,9 +74,9 @@ def find_run(folder: Path, name: str) -> RunFolder:
         return known[fitting[0]]
     if fitting:
         listed = "\n  ".join(fitting)
-        raise ValueError(f"run {name!r}: {len(fitting)} runs in {folder}/runs begin so; give more of the name:\n  {listed}")
+        raise ValueError(f"run {name!r}: {len(fitting)} runs in {folder}/{place} begin so; give more of the name:\n  {listed}")
     hint = nearest(name, tuple(known)) if known else "there are none yet"
-    raise ValueError(f"run {name!r}: no run in {folder}/runs begins so; {hint}")
+    raise ValueError(f"run {name!r}: no run in {folder}/{place} begins so; {hint}")
 
 
 def read_run(folder: RunFolder) -> Run:

@@ -53,7 +53,13 @@ class Display:
     @contextmanager
     def run(self, spec: RunSpec, total: int) -> Iterator[RunWatch]:
         """Watch one run; what it generated is told in a line when the context ends, however it ends."""
-        watch = RunWatch(self, label(spec), total)
+        with self.work(label(spec), total, "generated") as watch:
+            yield watch
+
+    @contextmanager
+    def work(self, name: str, total: int, done: str) -> Iterator[RunWatch]:
+        """Watch work of some name; ``done`` is the word for what becomes of a record."""
+        watch = RunWatch(self, name, total, done)
         try:
             yield watch
         finally:
@@ -97,8 +103,8 @@ class Pace:
 class RunWatch:
     """A ``Watch`` (see ``execute``) that moves the bars of a display."""
 
-    def __init__(self, display: Display, name: str, total: int) -> None:
-        self.display, self.name = display, name
+    def __init__(self, display: Display, name: str, total: int, done: str) -> None:
+        self.display, self.name, self.done = display, name, done
         self.pace, self.n_failed = Pace(total), 0
         self.bar = display.bars.add_task(name, total=total, pace="")
         self.step_bar: TaskID = display.bars.add_task("  batch at work, steps", total=None, pace="", visible=False)
@@ -126,6 +132,12 @@ class RunWatch:
         bars.update(self.step_bar, completed=canvas.step + 1, total=canvas.n_steps, pace=f"{rows} rows", visible=True)
         self._speak()
 
+    def evaluated(self, passes: int) -> None:
+        """So many forward passes were made without a step."""
+        for pace in (self.pace, self.display.sweep):
+            pace.passes += passes
+        self._speak()
+
     def finished(self, records: Sequence[Record]) -> None:
         """These records are on disk."""
         for pace in (self.pace, self.display.sweep):
@@ -136,7 +148,7 @@ class RunWatch:
     @property
     def outcome(self) -> str:
         """One line on what was done."""
-        parts = [f"{self.pace.made} generated ({self.pace.rates})"]
+        parts = [f"{self.pace.made} {self.done} ({self.pace.rates})"]
         parts += [f"{self.n_failed} of them failed"] if self.n_failed else []
         parts += [f"{self.pace.reused} reused"] if self.pace.reused else []
         return f"{self.name:<56} {', '.join(parts)}"

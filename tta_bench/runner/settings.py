@@ -1,4 +1,4 @@
-"""From a resolved configuration to the runs it asks for. The only reader of configuration values."""
+"""From a resolved configuration to the runs it asks for, and how the values of any configuration are read."""
 
 from __future__ import annotations
 
@@ -87,6 +87,11 @@ def _problems(entry: catalog.Entry, split: str, n: int, data: str | None) -> lis
 _fingerprint = cache(fingerprint)
 
 
+def known_fingerprint(model: ModelSettings) -> str:
+    """What the weights of a model are, found once in a process."""
+    return _fingerprint(model.name_or_path, model.revision, trust_remote_code=model.trust_remote_code)
+
+
 def comparison(config: Mapping[str, Any]) -> Comparison:
     """Read and check a resolved configuration, without loading a model.
 
@@ -100,7 +105,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     device = resolve_device(str(config["device"]))
     candidate = RunSpec(
         model=model.name_or_path,
-        fingerprint=_fingerprint(model.name_or_path, model.revision, trust_remote_code=model.trust_remote_code),
+        fingerprint=known_fingerprint(model),
         task=task_entry,
         task_name=task.name,
         task_version=task.version,

@@ -125,16 +125,8 @@ class RunSpec:
             "schema": ID_VERSION,
             "engine": ENGINE_VERSION,
             "model": {"name": self.model, "fingerprint": self.fingerprint},
-            "task": task_node(
-                {
-                    "name": self.task_name,
-                    "version": self.task_version,
-                    **({} if self.task_data is None else {"data": self.task_data}),
-                    "target": self.task.target,
-                },
-                _told(self.task),
-            ),
-            "sampler": {"name": self.sampler.name, "target": self.sampler.target, **_told(self.sampler)},
+            "task": described_task(self.task, self.task_name, self.task_version, self.task_data),
+            "sampler": {"name": self.sampler.name, "target": self.sampler.target, **parameters_of(self.sampler)},
             "split": self.split,
             "steps": self.steps,
             "gen_length": self.gen_length,
@@ -190,7 +182,13 @@ class RunSpec:
         Blocks(self.steps, self.block_length).layout(sorted(lengths), self.strategy().schedule)
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def described_task(entry: Entry, name: str, version: str, data: str | None) -> dict[str, Any]:
+    """A task as configurations hold it."""
+    own = {"name": name, "version": version, **({} if data is None else {"data": data}), "target": entry.target}
+    return task_node(own, parameters_of(entry))
+
+
+def parameters_of(entry: Entry) -> dict[str, Any]:
     """Parameters as JSON and YAML know them, without those that came later and do nothing."""
     idle = {key for key, value in entry.parameters.items() if (key, value) in IDLE.items()}
     told = {key: value for key, value in entry.parameters.items() if key not in idle and NEEDS.get(key) not in idle}

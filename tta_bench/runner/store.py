@@ -41,6 +41,13 @@ MANY_PARTS, LARGE_PART = 64, 4 << 20
 """So many trace files make one, those of so many bytes excepted."""
 
 
+LIKELIHOOD = "likelihood"
+"""In an output folder, where it is kept how probable models find the choices of tasks."""
+
+JUDGED = "perplexity"
+"""In a run's folder, where it is kept how probable other models, or its own, find its answers."""
+
+
 class BusyError(StoreError):
     """Another process is at work on the run."""
 
@@ -48,6 +55,11 @@ class BusyError(StoreError):
 def record_key(problem_id: str, replicate: int) -> str:
     """The key of a record; also the key of its random numbers."""
     return f"{problem_id}/{replicate}"
+
+
+def text_digest(text: str) -> str:
+    """16 hex digits over an answer."""
+    return f"{digest(text, size=8):016x}"
 
 
 def upgraded(record: Record) -> Record:

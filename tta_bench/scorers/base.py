@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 
@@ -44,4 +45,32 @@ class Writes(Protocol):
 
     def written(self, target: str, facts: Mapping[str, object]) -> str:
         """The answer, as solved examples show it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The possible answers to a problem.
+
+    Attributes:
+        labels: letters, or what the data set has in their place.
+        texts: of the answers, in the same order.
+        right: place of the right one, from 0.
+    """
+
+    labels: tuple[str, ...]
+    texts: tuple[str, ...]
+    right: int
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """What a scorer may have besides: the possible answers, of which a model can be asked how probable each is."""
+
+    def choices(self, target: str, facts: Mapping[str, object]) -> Choices:
+        """The possible answers.
+
+        Raises:
+            ValueError: the row has none.
+        """
         ...

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeGuard
 
+from tta_bench.scorers.base import Choices
 from tta_bench.scorers.reading import NEXT_QUESTION, check_stop, last_box, until
 
 MARKER = re.compile(r"\b(?:answer|choice|option)\s*+(?:is\b|:)", re.IGNORECASE)
@@ -67,6 +68,17 @@ class MultipleChoice:
     def written(self, target: str, facts: Mapping[str, object]) -> str:
         """The letter of the right choice."""
         return self._right(target, facts)
+
+    def choices(self, target: str, facts: Mapping[str, object]) -> Choices:
+        """The choices with their letters or labels.
+
+        Raises:
+            ValueError: the row has no column ``choices``.
+        """
+        letters, texts = self._choices(facts)
+        if not texts:
+            raise ValueError("the row has no column 'choices'; name the one with the possible answers (task.choices)")
+        return Choices(tuple(letters), tuple(texts), list(letters).index(self._right(target, facts)))
 
     def check(self, target: str, facts: Mapping[str, object]) -> None:
         self._right(target, facts)
