@@ -32,7 +32,7 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench explain RUN_A RUN_B [DIR]     what two runs differ in, and the problems that only one of them solved
   tta-bench score RUN ... [DIR]           scores again what was generated, without a model
   tta-bench likelihood [KEY=VALUE ...]    how often a task's right choice is the most probable one; resumes
-  tta-bench likelihood --compare A B [DIR] two of these, paired; the beginnings of their names will do
+  tta-bench likelihood --compare A B      two of these, paired; the beginnings of their names will do, DIR may follow
   tta-bench perplexity RUN ... [DIR]      how probable its model, or model=ANOTHER, finds a run's answers
   tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
   tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes

@@ -11,6 +11,7 @@ import yaml
 from tests.quick import QUICK
 from tta_bench import catalog, cli, tasks
 from tta_bench.runner.settings import comparison
+from tta_bench.scorers.base import Choices
 from tta_bench.tasks.base import HOLE
 from tta_bench.tasks.dataset import Dataset
 
@@ -133,6 +134,14 @@ def test_choices_are_lines_with_letters(tmp_path: Path) -> None:
     assert task.score(problem, "A") == 0.0
 
 
+def test_the_endings_of_hellaswag_are_choices(tmp_path: Path) -> None:
+    row = {"ctx": "He sits", "endings": ["down.", "up.", "in.", "by."], "label": "2", "activity_label": "Sitting"}
+    task = tasks.load("hellaswag", path=written(tmp_path, row))
+    (problem,) = task.problems("dev")
+    assert problem.prompt == "He sits"
+    assert task.judge.choices(problem.target, problem.facts) == Choices(("A", "B", "C", "D"), tuple(row["endings"]), 2)
+
+
 def test_labels_of_choices_take_the_place_of_letters(tmp_path: Path) -> None:
     """As in some rows of ARC."""
     row = {"id": "x", "question": "Which?", "choices": {"text": ["red", "blue"], "label": ["1", "2"]}, "answerKey": "2"}
@@ -187,7 +196,7 @@ def test_every_data_set_of_a_hub_says_what_it_needs(name: str) -> None:
     assert isinstance(task, Dataset)
     assert (task.hub is None) == (name in ("jsonl", "parallelbench"))
     assert task.title == name
-    assert task.named_splits["dev"] != task.named_splits["test"] or task.hub in (
+    assert task.named_splits["dev"] != task.named_splits.get("test") or task.hub in (
         None,
         "HuggingFaceH4/MATH-500",
         "openai/openai_humaneval",
