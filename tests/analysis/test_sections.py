@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 
 from tests.analysis.folders import write_run
@@ -176,6 +177,25 @@ def test_tasks_weigh_the_same_whatever_their_size(tmp_path: Path) -> None:
     deltas = {one.pair.candidate.task: one.differences.d.mean() for one in found if one.pair.candidate.sampler == "tta"}
     assert row["delta"] == pytest.approx((deltas["small"] + deltas["large"]) / 2)
     assert (row["n_problems"], set(row["tasks"].split())) == (120, {"small", "large"})
+
+
+def test_constraints_are_told_apart_across_tasks_and_in_effects(tmp_path: Path) -> None:
+    word = {"name": "mine", "target": "rules.mine", "n": 3}
+    for task in ("small", "large"):
+        write_run(tmp_path, {"name": "low_confidence"}, scores(1, 0.5), task=task)
+        for i, constraint in enumerate(("none", word, word | {"n": 4})):
+            run_id = write_run(tmp_path, {"name": "tta", "seen": i}, scores(2 + i, 0.5), task=task)
+            file = tmp_path / "runs" / run_id / "config.yaml"
+            config = yaml.safe_load(file.read_text())
+            del config["sampler"]["seen"]
+            file.write_text(yaml.safe_dump(config | {"constraint": constraint}))
+    found, study, _ = looked_at(tmp_path)
+    section = across_tasks(found, PLAN)
+    assert section
+    texts = ["none", "rules.mine(n=3)", "rules.mine(n=4)"]
+    assert sorted(section.frame["settings"]) == [f"steps=8 constraint={text}" for text in texts]
+    for sweep in sweeps(found, study):
+        assert {name: sorted(levels) for name, levels in sweep.levels.items()} == {"constraint": texts}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def across_tasks(found: Sequence[Compared], plan: TestPlan) -> Section | None:
         # Each problem weighs what its task leaves it; signs then test the weighted sum.
         columns.append([replace(part, d=part.d / len(part.d)) for part in parts])
         run = group[0].pair.candidate
-        settings = {"steps": run.config["steps"]} | {k: v for k, v in run.config["sampler"].items() if k in varying}
+        settings = {"steps": run.config["steps"]} | {k: v for k, v in choices(run).items() if k in varying}
         rows.append(
             {
                 "model": run.config["model"]["name"],
@@ -93,11 +94,16 @@ def task_free(settings: dict[str, object], task: str) -> dict[str, object]:
     return {key: value for key, value in settings.items() if not key.startswith(f"{task}.") and key not in own}
 
 
+def choices(run: Run) -> dict[str, Any]:
+    """The sampler's parameters, and the constraint that it saw."""
+    return {"constraint": settings_of(run).get("constraint"), **run.config["sampler"]}
+
+
 def swept(runs: Sequence[Run]) -> set[str]:
-    """The parameters of samplers that differ between runs of one sampler."""
+    """The parameters of samplers, and the constraint, that differ between runs of one sampler."""
     seen: dict[tuple[str, str], set[str]] = {}
     for run in runs:
-        config = run.config["sampler"]
+        config = choices(run)
         for key, value in config.items():
             seen.setdefault((config["name"], key), set()).add(repr(value))
     return {key for (_, key), values in seen.items() if len(values) > 1 and key not in ("name", "target")}
