@@ -79,7 +79,8 @@ def test_another_process_has_the_same_problems() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*names(), *EVALUATES} - {*DOZEN}))
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # arc_agi
+@pytest.mark.parametrize("name", sorted({*names()} - {*DOZEN}))
 def test_every_verifier_accepts_its_own_answer_and_no_other(name: str) -> None:
     accepts_its_own_answers_only(name)
 
@@ -92,12 +93,14 @@ def test_every_data_set_has_the_same_problems_in_every_process() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", sorted(REFUSED.keys() - {"composite"}))
 def test_what_is_refused_is_still_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = REFUSED[name]
     monkeypatch.setattr(reasoning_gym, "REFUSED", {})
     if reason == UNSTABLE:
-        assert in_another_process(1, 10, name) != in_another_process(2, 10, name)
+        n = 4 if name == "knight_swap" else 60  # a second each
+        assert in_another_process(1, n, name) != in_another_process(2, n, name)
         return
     entries = [reasoning_gym.entry(name, "{}", number) for number in range(30)]
     if reason == NO_ANSWER:

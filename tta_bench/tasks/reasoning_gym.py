@@ -98,8 +98,7 @@ class ReasoningGym:
     def __post_init__(self) -> None:
         if self.gen_length < 1:
             raise ValueError(f"task.gen_length={self.gen_length}: must be at least 1")
-        if find_spec("reasoning_gym") is None:
-            raise ValueError("task reasoning_gym needs reasoning-gym; run: python -m pip install 'tta_bench[reasoning-gym]'")
+        require_library()
         if self.dataset in REFUSED:
             raise ValueError(f"task.name={self.dataset}: cannot be used, {REFUSED[self.dataset]}; docs/tasks.md has the others")
         if self.dataset not in names():
@@ -202,6 +201,16 @@ def reasoning_gym(
     return ReasoningGym(name, options or {}, instruction, gen_length)
 
 
+def require_library() -> None:
+    """Refuse to go on without the library.
+
+    Raises:
+        ValueError: it is not installed; says how to.
+    """
+    if find_spec("reasoning_gym") is None:
+        raise ValueError("task reasoning_gym needs reasoning-gym; run: python -m pip install 'tta_bench[reasoning-gym]'")
+
+
 @lru_cache(maxsize=1)
 def names() -> tuple[str, ...]:
     """The data sets of the library that are tasks, sorted."""
@@ -298,4 +307,5 @@ def as_json(options: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    require_library()
     print(*names(), sep="\n")
