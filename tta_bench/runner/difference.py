@@ -96,6 +96,6 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def told(config: Mapping[str, Any], key: str) -> str:
-    """A value in words; a text with blanks or line breaks in quotes, and these escaped."""
+    """A value in words; a text with line breaks, or with blanks at its ends, in quotes."""
     value = config.get(key, "absent")
-    return repr(value) if isinstance(value, str) and any(character.isspace() for character in value) else str(value)
+    return repr(value) if isinstance(value, str) and (value != value.strip() or not value.isprintable()) else str(value)
