@@ -51,7 +51,7 @@ def in_another_process(seed: int, n: int, *datasets: str) -> dict[str, list[str]
         stdout=subprocess.PIPE,
         check=True,
     )
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])  # codeio runs programs that print
 
 
 def spec(*words: str) -> RunSpec:
@@ -66,7 +66,8 @@ def accepts_its_own_answers_only(name: str) -> None:
         assert task.score(problem, f"<answer>1</answer> no: <answer> {problem.target}\n</answer>.") == 1.0
         assert 0 <= max(task.score(problem, text) for text in ("", " ", "unknowable")) < 1.0
     other = next((p.target for p in problems if p.target != problems[0].target), "another")
-    assert max(task.score(problems[0], text) for text in (other, "\ud800", "{}")) < 1.0
+    strange = () if name in EVALUATES else ("\ud800", "{}")  # for these the sandbox takes seconds
+    assert max(task.score(problems[0], text) for text in (other, *strange)) < 1.0
 
 
 @pytest.mark.parametrize("name", DOZEN)
