@@ -24,14 +24,13 @@ from experiments.speed.__main__ import HERE, table
 from experiments.speed.measure import alternated, now, watched
 from experiments.speed.models import Shape
 from experiments.speed.sections import DETERMINISTIC, Job, Row, ours, ratio, row, share, yardstick
-from tta_bench import catalog
 from tta_bench.sampling import logits
 
 EIGHT_B = Shape(width=4_096, layers=32, vocabulary=126_464, head=128, inner=3)
 TINY = Shape(width=64, layers=2, vocabulary=300)
 MODEL = "LLaDA-8B"
 ROWS = (1, 8)
-DRAWING = ("tta", "random_remask", "remdm_cap", "remdm_conf", "core", "self_consistency")
+DRAWING = ("tta", "random_remask", "remdm_cap", "remdm_conf", "self_consistency")
 
 
 def save(shape: Shape, folder: Path) -> None:
@@ -110,7 +109,7 @@ def shares(model: Any, job: Job) -> Iterator[Row]:
     """What of a decoding is not the model, by sampler and batch. The GPU is waited for around every call of the model."""
     for rows in (1, 8):
         with watched(model) as run:
-            for sampler in (*DETERMINISTIC, *(name for name in DRAWING if name in catalog.names("sampler"))):
+            for sampler in (*DETERMINISTIC, *DRAWING):
                 for _ in range(3):
                     found = run(sampler, ours(model, replace(job, gen_length=32, steps=8), sampler, rows))
                 yield share(f"{sampler}, batch of {rows}", MODEL, found.parts(), None)

@@ -73,6 +73,15 @@ def test_what_differs_in_more_than_form_is_no_variant(tmp_path: Path) -> None:
     assert table(tmp_path) is None
 
 
+def test_another_file_is_another_data_set(tmp_path: Path) -> None:
+    """Rows are numbered, so problems of two files have the same names."""
+    for path in ("a.jsonl", "b.jsonl"):
+        task = {"name": "toy", "version": "1", "target": "t", "data": path[0] * 16, "path": path}
+        for name in ("low_confidence", "tta"):
+            write_run(tmp_path, {"name": name}, np.array([[1.0], [0.0]]), settings={"task": task})
+    assert table(tmp_path) is None
+
+
 def test_a_setting_is_one_word() -> None:
     assert shown("\n\n{prompt} :") == "\\n\\n{prompt}\N{OPEN BOX}:"
     assert shown([0.0, 0.3]) == "[0.0,0.3]"

@@ -178,11 +178,12 @@ def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study, 
     if differences:
         drawn["differences"] = differences
     pairs = [(one.pair, one.problems) for one in compared]
-    traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in representative(pairs)}
+    shown = representative(pairs)
+    traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in shown}
     traces = {name: trace for name, trace in traces.items() if len(trace)}
     if traces:
         drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
-    single = {name: one for pair, problems in representative(pairs) for name, one in decodings(pair, problems)}
+    single = {name: one for pair, problems in shown for name, one in decodings(pair, problems)}
     if single:
         drawn["trajectories"] = figures.trajectory_maps(single)
     maps = {sweep.title: response(sweep, *list(sweep.levels)[:2]) for sweep in sweeps(compared, study) if len(sweep.levels) > 1}

@@ -17,7 +17,7 @@ from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.proportions import wilson_limits
 from tta_bench.analysis.section import Differences, Section, difference_columns, difference_methods, tested
 from tta_bench.analysis.stats import Floats
-from tta_bench.runner.difference import flat
+from tta_bench.runner.difference import PLACES, flat
 
 FORM = (
     "prompt_form", "chat_template", "add_bos", "task.prompt", "task.instruction", "task.separator", "task.example",
@@ -74,6 +74,8 @@ def variants(found: Sequence[Compared], study: Study) -> list[Variants]:
     for one in found:
         for run in (one.pair.baseline, one.pair.candidate):
             kept = {key: value for key, value in flat(run.config).items() if key not in (*FORM, *ARITHMETIC)}
+            # Another file is another data set, however alike the names of its problems.
+            kept |= {place: run.config["task"].get(place) for place in PLACES}
             members = groups.setdefault(repr(sorted(kept.items(), key=lambda item: item[0])), {})
             problems = members[run.run_id][1] if run.run_id in members else set()
             members[run.run_id] = run, problems | set(one.problems)

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from tta_bench.models.loading import resolve_dtype
 from tta_bench.runner.difference import constraint_text
 from tta_bench.runner.prompts import PLACE
 from tta_bench.runner.spec import RunSpec
@@ -180,14 +182,10 @@ def label(spec: RunSpec) -> str:
     shown = [f"{key}={value}" for key, value in spec.sampler.changed.items()]
     shown += [f"constraint={constraint_text(spec.constraint.config())}"] if spec.constraint else []
     steps = "open" if spec.steps is None else f"{spec.steps} steps"
-    if spec.dtype != USUAL[spec.device == "cuda"]:
+    if spec.dtype != str(resolve_dtype("auto", torch.device(spec.device))).removeprefix("torch."):
         shown.append(f"dtype={spec.dtype}")
     if spec.prompt_form != PLACE:
         shown.append(f"prompt_form={spec.prompt_form!r}")
     if spec.batch_size is not None:
         shown.append(f"batch_size={spec.batch_size}")
     return f"{spec.task_name:<10} {steps:>9}  {' '.join([spec.sampler.name, *shown])}"
-
-
-USUAL = {False: "float32", True: "bfloat16"}
-"""The dtype that ``auto`` takes, on cuda or elsewhere."""

@@ -14,6 +14,9 @@ from tta_bench.sampling.constraints.text import REMEMBERED, by_row, readable_pie
 from tta_bench.tasks.base import HOLE, Problem, Task, check_line_breaks
 from tta_bench.types import ConstraintFn
 
+PLACE = "{prompt}"
+"""Stands, in a form, for the prompt."""
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -33,7 +36,7 @@ class Manner:
     end_ids: tuple[int, ...] = ()
     context: int | None = None
     long_prompts: str = "truncate"
-    prompt_form: str = "{prompt}"
+    prompt_form: str = PLACE
 
     def __post_init__(self) -> None:
         if self.long_prompts not in LONG_PROMPTS:
@@ -47,7 +50,6 @@ class Manner:
         return self.prompt_form.replace(PLACE, prompt)
 
 
-PLACE = "{prompt}"
 LONG_PROMPTS = ("truncate", "refuse")
 
 
