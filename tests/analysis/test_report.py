@@ -11,9 +11,10 @@ import pytest
 
 from tests.analysis.folders import write_run
 from tta_bench.analysis import figures
+from tta_bench.analysis.answer import sentences
 from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, alike, load_study
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.report import sentences, write_report
+from tta_bench.analysis.report import write_report
 from tta_bench.analysis.summary import COLUMNS, summarize
 from tta_bench.analysis.tables import escape, latex
 

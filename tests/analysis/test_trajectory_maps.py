@@ -8,8 +8,8 @@ import pandas as pd
 from tests.quick import QUICK
 from tta_bench import cli
 from tta_bench.analysis import figures
+from tta_bench.analysis.drawings import decodings
 from tta_bench.analysis.load import load_study
-from tta_bench.analysis.report import decodings
 
 
 def trace() -> pd.DataFrame:

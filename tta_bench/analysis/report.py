@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from tta_bench.analysis import figures
 from tta_bench.analysis.across_tasks import across_tasks
+from tta_bench.analysis.answer import sentences
 from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
 from tta_bench.analysis.claims import claims
 from tta_bench.analysis.compare import Compared, compare, made, untestable
 from tta_bench.analysis.describe import Describer, describer
-from tta_bench.analysis.effects import effects, response, sweeps
-from tta_bench.analysis.examples import Example, examples
-from tta_bench.analysis.load import Pair, Study
+from tta_bench.analysis.drawings import drawings
+from tta_bench.analysis.effects import effects
+from tta_bench.analysis.examples import examples
+from tta_bench.analysis.load import Study
+from tta_bench.analysis.page import render
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import remasking
 from tta_bench.analysis.robustness import robustness
-from tta_bench.analysis.section import Section, readable
+from tta_bench.analysis.section import Section
 from tta_bench.analysis.selection import selection
 from tta_bench.analysis.signals import uncertainty
 from tta_bench.analysis.standings import fields_of, focused, standings, standings_table
 from tta_bench.analysis.summary import SUMMARY_METHODS, summary_of
-from tta_bench.analysis.tables import REFUSED, caption, comparisons, headings, listed, readable_rows, write_tables
+from tta_bench.analysis.tables import REFUSED, caption, write_tables
 from tta_bench.analysis.texts import text_table
 from tta_bench.analysis.trajectories import trajectory_table
 
@@ -169,125 +169,3 @@ def standings_page(section: Section) -> str:
         "adjusted by max-T over all cells."
     )
     return "\n".join(tables) + f"\n{key} {section.note}\n"
-
-
-def drawings(summary: pd.DataFrame, compared: Sequence[Compared], study: Study, plan: TestPlan) -> dict[str, Figure]:
-    """The figures, by name; a sampler in focus has a colour of its own in any case."""
-    drawn = {"accuracy_versus_passes": figures.accuracy_versus_passes(summary[summary["score"].notna()], plan.focus)}
-    differences = figures.forest(summary, plan.alpha)
-    if differences:
-        drawn["differences"] = differences
-    pairs = [(one.pair, one.problems) for one in compared]
-    shown = representative(pairs)
-    traces = {title(pair): pair.candidate.trace(problems, study.replicates) for pair, problems in shown}
-    traces = {name: trace for name, trace in traces.items() if len(trace)}
-    if traces:
-        drawn["uncertainty_evolution"] = figures.uncertainty_evolution(traces)
-    single = {name: one for pair, problems in shown for name, one in decodings(pair, problems)}
-    if single:
-        drawn["trajectories"] = figures.trajectory_maps(single)
-    maps = {sweep.title: response(sweep, *list(sweep.levels)[:2]) for sweep in sweeps(compared, study) if len(sweep.levels) > 1}
-    if maps:
-        drawn["exploratory_response"] = figures.response_maps(maps)
-    return drawn
-
-
-def decodings(pair: Pair, problems: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Of one problem, the token traces of baseline and candidate: the first on which they differ in score, else the first."""
-    traces = [run.token_trace(list(problems), 1) for run in (pair.baseline, pair.candidate)]
-    if any(trace.empty for trace in traces):
-        return []
-    scores = [trace.groupby("problem")["score"].first() for trace in traces]
-    both = scores[0].index.intersection(scores[1].index)
-    if both.empty:
-        return []
-    differ = both[scores[0][both].to_numpy() != scores[1][both].to_numpy()]
-    chosen = (differ if len(differ) else both)[0]
-    found = []
-    for run, trace in zip((pair.baseline, pair.candidate), traces, strict=True):
-        one = trace[trace["problem"] == chosen]
-        outcome = f"score {one['score'].iloc[0]:g}"
-        found.append((f"{run.task}, {chosen}\n{run.sampler}, {outcome}", one))
-    return found
-
-
-def representative(compared: Sequence[tuple[Pair, Sequence[str]]]) -> list[tuple[Pair, Sequence[str]]]:
-    """For each task, one candidate whose uncertainty is drawn: tta if there is one, with the most steps, the middle one."""
-    chosen = []
-    for task in dict.fromkeys(pair.candidate.task for pair, _ in compared):
-        pairs = [c for c in compared if c[0].candidate.task == task]
-        tta = [c for c in pairs if c[0].candidate.sampler == "tta"] or pairs
-        longest = max(pair.candidate.config["steps"] or 0 for pair, _ in tta)
-        finalists = [c for c in tta if (c[0].candidate.config["steps"] or 0) == longest]
-        chosen.append(finalists[len(finalists) // 2])
-    return chosen
-
-
-def title(pair: Pair) -> str:
-    """Names a trace: task, sampler, views and steps."""
-    config = pair.candidate.config
-    views = f", K = {config['sampler']['tta_k']}" if "tta_k" in config["sampler"] else ""
-    steps = "" if config["steps"] is None else f", {config['steps']} steps"
-    return f"{pair.candidate.task}: {pair.candidate.sampler}{views}{steps}"
-
-
-MANY = 4
-"""Samplers of a task of which each gets a sentence; more are told by verdict."""
-
-
-def sentences(summary: pd.DataFrame) -> list[str]:
-    """The finding per task: for each sampler, or for each verdict where there are many samplers."""
-    compared = comparisons(summary)
-    found = []
-    for task, rows in compared.groupby("task", sort=False):
-        if rows["sampler"].nunique() <= MANY:
-            found += [of_sampler(str(task), str(name), part) for name, part in rows.groupby("sampler", sort=False)]
-        else:
-            found += [of_verdict(str(task), str(verdict), part) for verdict, part in rows.groupby("verdict")]
-    return found
-
-
-def of_sampler(task: str, sampler: str, rows: pd.DataFrame) -> str:
-    """How many settings of a sampler are better, worse, equivalent or undecided, and the range."""
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in rows["verdict"].value_counts(sort=False).sort_index().items())
-    low, high = 100 * rows["delta"].min(), 100 * rows["delta"].max()
-    spread = f"{low:+.1f}" if len(rows) == 1 else f"{low:+.1f} to {high:+.1f}"
-    times = (rows["forward_passes"] / rows["baseline_passes"]).round(2)
-    cost = "" if (times == 1).all() else f" at {listed(times)} times the passes"
-    return f"{task}: {sampler} against its baseline{cost}, {spread} points in {len(rows)} comparison(s): {counts}."
-
-
-def of_verdict(task: str, verdict: str, rows: pd.DataFrame) -> str:
-    """Which samplers got a verdict, largest difference first."""
-    ordered = rows.sort_values("delta", ascending=False)
-    named = [f"{name} ({100 * delta:+.1f})" for name, delta in zip(ordered["sampler"], ordered["delta"], strict=True)]
-    heading = f"{verdict} than the baseline" if verdict in ("better", "worse") else verdict
-    return f"{task}: {heading}: {', '.join(named)}."
-
-
-def render(
-    study: Study,
-    plan: TestPlan,
-    summary: pd.DataFrame,
-    sections: Sequence[Section],
-    note: str,
-    answer: tuple[str, ...],
-    pictures: list[Path],
-    shown: Sequence[Example] = (),
-) -> str:
-    """report.html; pictures are embedded as SVG and every text is escaped."""
-    environment = Environment(loader=PackageLoader("tta_bench.analysis", "."), autoescape=True, undefined=StrictUndefined)
-    runs = {run.run_id: run for pair in study.pairs for run in (pair.baseline, pair.candidate)}
-    return environment.get_template("report.html.j2").render(
-        name=study.name,
-        level=f"{100 * (1 - 2 * plan.alpha):g} %",
-        headings=headings(summary),
-        rows=readable_rows(summary),
-        note=note,
-        answer=answer,
-        sections=[(section, *readable(section)) for section in sections],
-        excluded=study.excluded,
-        examples=shown,
-        pictures={p.stem.replace("_", " "): p.read_text().partition("<svg")[2] for p in pictures},
-        runs={run_id: json.dumps(run.config, indent=1) for run_id, run in runs.items()},
-    )
