@@ -36,7 +36,7 @@ def mini() -> tuple:
 def svg_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is most of what a small run takes, so only tests marked ``figures`` save every kind of file."""
     if not request.node.get_closest_marker("figures"):
-        monkeypatch.setattr("tta_bench.analysis.figures.UNDATED", {"svg": {"Date": None}})
+        monkeypatch.setattr("tta_bench.analysis.figures.style.UNDATED", {"svg": {"Date": None}})
 
 
 @pytest.fixture(autouse=True)

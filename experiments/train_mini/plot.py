@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.train_mini.train import PHASES
-from tta_bench.analysis.figures import panels, paper_style, save
+from tta_bench.analysis.figures.style import panels, paper_style, save
 from tta_bench.models.checkpoint import MINI_PATH
 
 

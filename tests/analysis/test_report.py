@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from tests.analysis.folders import write_run
-from tta_bench.analysis import figures
 from tta_bench.analysis.answer import sentences
 from tta_bench.analysis.load import AnalysisError, Pair, Run, Study, alike, load_study
 from tta_bench.analysis.plan import TestPlan
@@ -102,36 +101,6 @@ def test_many_samplers_are_told_by_verdict() -> None:
     ]
 
 
-def test_ticks_are_the_passes_where_they_are_few_and_whole_else_powers_of_two() -> None:
-    assert figures.pass_ticks(pd.Series([4, 8, 8, 12.0])) == [4, 8, 12]
-    assert figures.pass_ticks(pd.Series([1.6, 8, 21.5])) == [1, 2, 4, 8, 16, 32]
-    assert figures.pass_ticks(pd.Series([1.6, 8, 96])) == [1, 4, 16, 64]
-
-
-def test_accuracy_figure_draws_the_scores(study: Study) -> None:
-    summary = summarize(study, TestPlan())
-    axis = figures.accuracy_versus_passes(summary).axes[0]
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()}
-    assert drawn["low_confidence"] == pytest.approx([100 * summary["score"][0]])
-    assert drawn["tta tta_k=5"] == pytest.approx([100 * summary["score"][2]])
-
-
-def test_evolution_figure_draws_the_means_of_right_and_wrong() -> None:
-    trace = pd.DataFrame(
-        {
-            "key": ["a", "a", "b", "b", "c", "c"],
-            "step": [0, 1] * 3,
-            "score": [1.0, 1, 0, 0, 0, 0],
-            "entropy": [1.0, 2, 3, 4, 5, 6],
-            "disagreement": [0.0] * 6,
-            "remask_ratio": [0.1] * 6,
-        }
-    )
-    axis = figures.uncertainty_evolution({"t": trace}).axes[0]
-    lines = {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()}
-    assert lines == {"right (n = 1)": [1.0, 2.0], "wrong (n = 2)": [4.0, 5.0]}
-
-
 def test_an_empty_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="holds neither"):
         load_study(tmp_path)
@@ -162,30 +131,3 @@ def test_a_report_shows_what_was_asked_answered_and_expected(tmp_path: Path) -> 
     assert "<pre>&lt;b&gt;4&lt;/b&gt;</pre>" in page
     assert "<pre>(nothing)</pre>" in page
     assert "test-000009" not in page  # nobody answered it
-
-
-def test_signal_figure_draws_what_was_judged_at_each_step() -> None:
-    rows = [
-        {
-            "task": task,
-            "sampler": "tta",
-            "run_id": f"{task}-tta",
-            "level": "token",
-            "step": step,
-            "signal": signal,
-            "metric": "auroc",
-            "value": value,
-        }
-        for task in ("a", "b")
-        for signal, value in (("entropy", 0.6), ("holdout probability", 0.8))
-        for step in ("2", "3", "end")
-    ]
-    frame = pd.DataFrame(rows).assign(value_low=0.5, value_high=0.9)
-    figure = figures.signal_quality(frame)
-    assert figure
-    left, right = figure.axes
-    assert [axis.get_title(loc="left") for axis in (left, right)] == ["a: tta", "b: tta"]
-    drawn = {line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in right.get_lines()[:2]}
-    assert drawn == {"entropy": ([2, 3], [0.6, 0.6]), "holdout probability": ([2, 3], [0.8, 0.8])}
-    assert figures.signal_quality(frame[frame["step"] == "end"]) is None
-    assert figures.signal_quality(frame.assign(level="answer")) is None

@@ -21,6 +21,7 @@ from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
 from tta_bench.analysis.claims import COUNTS, measured_columns
 from tta_bench.analysis.compare import Compared, compare, made
 from tta_bench.analysis.describe import Describer, describer
+from tta_bench.analysis.drawings import response_maps_frame
 from tta_bench.analysis.effects import effects, sweeps
 from tta_bench.analysis.load import Run, Study, load_run, load_study
 from tta_bench.analysis.plan import Allowances, TestPlan
@@ -235,7 +236,7 @@ def test_the_heat_map_is_marked_exploratory_and_shows_the_means(swept: Path) -> 
     table = effects_module.response(sweep, "tta_k", "pct")
     assert (list(table.index), list(table.columns)) == ([1, 3, 5], [0.1, 0.3])
     assert table.loc[5, 0.3] == pytest.approx(load_run(swept / "runs" / "toy-tta-test-8-5-0.3").grid("score").mean())
-    figure = figures.response_maps({sweep.title: table})
+    figure = figures.exploratory_response(response_maps_frame([sweep]))
     assert "Exploratory" in figure.get_suptitle()
     texts = {text.get_text() for text in figure.axes[0].texts}
     assert f"{100 * table.loc[3, 0.1]:.1f}" in texts

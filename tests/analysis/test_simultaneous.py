@@ -8,6 +8,7 @@ import pytest
 
 from tests.analysis.folders import write_run
 from tta_bench.analysis import figures, stats
+from tta_bench.analysis.drawings import differences_frame
 from tta_bench.analysis.load import load_study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.simultaneous import simultaneous_intervals
@@ -92,8 +93,7 @@ def test_the_summary_and_its_forest_plot(tmp_path: Path) -> None:
     assert (rows["delta_adjusted_low"] < rows["delta_ci_low"]).all()
     assert (rows["delta_adjusted_high"] > rows["delta_ci_high"]).all()
     assert ((rows["p_adjusted"] < 0.05) == (rows["delta_adjusted_low"] > 0)).all()
-    figure = figures.forest(summary)
-    assert figure
+    figure = figures.differences(differences_frame(summary, TestPlan()))
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["tta steps=8", "margin steps=8"]
     filled, hollow = axis.lines[:2]
@@ -107,5 +107,5 @@ def test_the_summary_and_its_forest_plot(tmp_path: Path) -> None:
 
 def test_there_is_no_forest_plot_of_nothing_or_of_too_much(tmp_path: Path) -> None:
     summary = study(tmp_path)
-    assert figures.forest(summary[summary["delta"].isna()]) is None
-    assert figures.forest(pd.concat([summary] * 30)) is None
+    assert differences_frame(summary[summary["delta"].isna()], TestPlan()).empty
+    assert differences_frame(pd.concat([summary] * 30), TestPlan()).empty

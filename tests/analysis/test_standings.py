@@ -12,6 +12,7 @@ from tta_bench.analysis import figures, stats
 from tta_bench.analysis.budgets import at_equal_passes
 from tta_bench.analysis.compare import Compared, compare, made
 from tta_bench.analysis.describe import Describer, describer
+from tta_bench.analysis.drawings import accuracy_frame
 from tta_bench.analysis.load import AnalysisError, Study, load_study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
@@ -207,7 +208,7 @@ def test_of_many_lines_those_on_the_front_have_a_colour() -> None:
             "score_ci_low": 0.4, "score_ci_high": 0.6, "verdict": ["", *["better"] * (n - 1)],
         }
     )  # fmt: skip
-    figure = figures.accuracy_versus_passes(summary, focus="s07")
+    figure = figures.accuracy_versus_passes(accuracy_frame(summary, focus="s07"))
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
     named = {str(name) for name in lines if not str(name).startswith("_")}
     assert named == {"s00", "s07", "s05", "s10", "s15"}

@@ -9,14 +9,13 @@ from pathlib import Path
 import orjson
 import pandas as pd
 
-from tta_bench.analysis import figures
+from tta_bench.analysis import drawings
 from tta_bench.analysis.across_tasks import across_tasks
 from tta_bench.analysis.answer import sentences
 from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
 from tta_bench.analysis.claims import claims
 from tta_bench.analysis.compare import Compared, compare, made, untestable
 from tta_bench.analysis.describe import Describer, describer
-from tta_bench.analysis.drawings import drawings
 from tta_bench.analysis.effects import effects
 from tta_bench.analysis.examples import examples
 from tta_bench.analysis.load import Study
@@ -70,16 +69,8 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     sections = sections_of(compared, study, describe, plan, equal)
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note) + write_sections(sections, folder / "tables")
-    drawn = drawings(summary, compared, study, plan)
-    judged = next((section for section in sections if section.name == "uncertainty"), None)
-    quality = figures.signal_quality(judged.frame) if judged else None
-    if quality:
-        drawn["signal_quality"] = quality
-    robust = next((section for section in sections if section.name == "robustness"), None)
-    if robust:
-        drawn["flip_rates"] = figures.flip_rates(robust.frame)
-    for name, figure in drawn.items():
-        files += figures.save(figure, folder / "figures", name)
+    drawn = drawings.draw(drawings.frames(summary, sections, compared, study, plan), folder / "figures")
+    files += drawn
     answer = tuple(sentences(summary))
     # What the summary repeats of another table is claimed there, with what it rests on.
     own = summary[[name for name in summary if not str(name).startswith("equal_passes_")]]
@@ -95,7 +86,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
             sections,
             note,
             answer,
-            [folder / "figures" / f"{name}.svg" for name in drawn],
+            [file for file in drawn if file.suffix == ".svg"],
             examples(compared, study, describe),
         )
     )

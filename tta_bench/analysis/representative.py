@@ -3,25 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tta_bench.analysis.load import Pair
+import pandas as pd
+
+from tta_bench.analysis.compare import Compared
+from tta_bench.analysis.load import Pair, Run
+from tta_bench.analysis.remasking import CONTROL, same_budget
 
 
-def representative(compared: Sequence[tuple[Pair, Sequence[str]]]) -> list[tuple[Pair, Sequence[str]]]:
-    """For each task, one candidate whose uncertainty is drawn: tta if there is one, with the most steps, the middle one."""
+@dataclass(frozen=True)
+class CloseUp:
+    """A run that is looked at closely.
+
+    Attributes:
+        run: itself.
+        problems: ids that count.
+    """
+
+    run: Run
+    problems: tuple[str, ...]
+
+    @property
+    def task(self) -> str:
+        return self.run.task
+
+    @property
+    def sampler(self) -> str:
+        return self.run.sampler
+
+
+def representative(found: Sequence[Compared], focus: str | None = None) -> list[Compared]:
+    """For each task, one comparison whose uncertainty is drawn: with the most steps, of several the middle one.
+
+    Args:
+        found: the comparisons.
+        focus: the sampler that is preferred; None prefers tta.
+    """
     chosen = []
-    for task in dict.fromkeys(pair.candidate.task for pair, _ in compared):
-        pairs = [c for c in compared if c[0].candidate.task == task]
-        tta = [c for c in pairs if c[0].candidate.sampler == "tta"] or pairs
-        longest = max(pair.candidate.config["steps"] or 0 for pair, _ in tta)
-        finalists = [c for c in tta if (c[0].candidate.config["steps"] or 0) == longest]
+    for task in dict.fromkeys(one.pair.candidate.task for one in found):
+        pairs = [one for one in found if one.pair.candidate.task == task]
+        for sampler in (focus, "tta"):
+            preferred = [one for one in pairs if one.pair.candidate.sampler == sampler]
+            if preferred:
+                break
+        among = preferred or pairs
+        longest = max(one.pair.candidate.config["steps"] or 0 for one in among)
+        finalists = [one for one in among if (one.pair.candidate.config["steps"] or 0) == longest]
         chosen.append(finalists[len(finalists) // 2])
     return chosen
 
 
-def title(pair: Pair) -> str:
-    """Names a trace: task, sampler, views and steps."""
-    config = pair.candidate.config
-    views = f", K = {config['sampler']['tta_k']}" if "tta_k" in config["sampler"] else ""
-    steps = "" if config["steps"] is None else f", {config['steps']} steps"
-    return f"{pair.candidate.task}: {pair.candidate.sampler}{views}{steps}"
+def close_ups(found: Sequence[Compared], focus: str | None = None) -> list[CloseUp]:
+    """For each task baseline and candidate of its representative comparison, and the blind control of the candidate."""
+    shown = []
+    for one in representative(found, focus):
+        base, candidate = one.pair.baseline, one.pair.candidate
+        controls = [
+            other.pair.candidate
+            for other in found
+            if other.pair.candidate.sampler == CONTROL != candidate.sampler and same_budget(other.pair.candidate, candidate)
+        ]
+        shown += [CloseUp(run, one.problems) for run in (base, candidate, *controls[:1])]
+    return shown
+
+
+def decodings(pair: Pair, problems: Sequence[str]) -> list[tuple[Run, str, pd.DataFrame]]:
+    """Of one problem, the runs, its id and the token traces of baseline and candidate; none where either kept no trace.
+
+    The problem is the first on which the two differ in score, else the first.
+    """
+    traces = [run.token_trace(list(problems), 1) for run in (pair.baseline, pair.candidate)]
+    if any(trace.empty for trace in traces):
+        return []
+    scores = [trace.groupby("problem")["score"].first() for trace in traces]
+    both = scores[0].index.intersection(scores[1].index)
+    if both.empty:
+        return []
+    differ = both[scores[0][both].to_numpy() != scores[1][both].to_numpy()]
+    chosen = str((differ if len(differ) else both)[0])
+    runs = (pair.baseline, pair.candidate)
+    return [(run, chosen, trace[trace["problem"] == chosen]) for run, trace in zip(runs, traces, strict=True)]
