@@ -68,7 +68,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     summary = summary_of(found, study, plan, equal)
     sections = sections_of(compared, study, describe, plan, equal)
     note = caption(summary, plan)
-    files = write_tables(summary, folder, note=note) + write_sections(sections, folder / "tables")
+    files = write_tables(summary, folder, note=note, alpha=plan.alpha) + write_sections(sections, folder / "tables")
     drawn = drawings.draw(drawings.frames(summary, sections, compared, study, plan), folder / "figures")
     files += drawn
     answer = tuple(sentences(summary))

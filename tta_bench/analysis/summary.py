@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tta_bench.analysis import stats
+from tta_bench.analysis.best import best_of_blocks
 from tta_bench.analysis.budgets import at_equal_passes
 from tta_bench.analysis.compare import Compared, Refused, compare, made
 from tta_bench.analysis.describe import Describer, describer
@@ -22,7 +23,7 @@ COLUMNS = (
     "task", "model", "sampler", "settings", "n_problems", "replicates", "score", "score_ci_low", "score_ci_high",
     "delta", "delta_ci_low", "delta_ci_high", "p_value", "p_adjusted", "verdict", "mde", "forward_passes",
     "seconds_per_problem", "run_id", "caveat", "note", "baseline_run_id", "baseline_passes", "n_clusters", "wins", "losses",
-    "both_right", "only_baseline", "only_candidate", "neither", "p_mcnemar", "p_holm", "p_equivalence",
+    "both_right", "only_baseline", "only_candidate", "neither", "p_mcnemar", "p_holm", "p_best", "p_equivalence",
     "score_wilson_low", "score_wilson_high", "delta_tango_low", "delta_tango_high", "delta_bca_low", "delta_bca_high",
     "delta_adjusted_low", "delta_adjusted_high",
     "posterior_better", "posterior_equivalent", "posterior_worse", "tokens_per_pass", "evaluated_positions", "n_cut", "n_short",
@@ -37,6 +38,8 @@ SUMMARY_METHODS = {
     "p_value": "two-sided sign-flip permutation test",
     "p_adjusted": "sign-flip permutation test adjusted by max-T over all comparisons",
     "p_holm": "sign-flip permutation test adjusted by Holm over all comparisons",
+    "p_best": "of the run with the highest score of a baseline and what is compared with it: the largest sign-flip p-value "
+    "against each of the others, by Bonferroni for their number",
     "p_mcnemar": "exact McNemar test",
     "p_equivalence": "two one-sided t tests against the margin, not adjusted (verdicts on problems that are right or wrong "
     "rest on the score interval instead)",
@@ -62,6 +65,12 @@ SUMMARY_METHODS = {
 }
 """How the numbers of the summary were found."""
 
+TEXT_COLUMNS = (
+    "task", "model", "sampler", "settings", "verdict", "run_id", "caveat", "note", "baseline_run_id", "equal_passes_verdict",
+    "equal_passes_baseline",
+)  # fmt: skip
+"""Columns that hold texts, which may be empty."""
+
 TIMING_COLUMNS = ("seconds_per_problem", "seconds_ratio", "seconds_ratio_low", "seconds_ratio_high")
 """Columns that differ from one execution to the next; all others are reproduced byte for byte."""
 
@@ -84,6 +93,7 @@ def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan
     without numbers, with the reason as its verdict; ``caveat`` tells what was allowed by way of exception.
     """
     judged = iter(judge(made(found), plan))
+    best = best_of_blocks(made(found), plan)
     describe = describer(study)
     rows: list[dict[str, Any]] = []
     shown: tuple[str, tuple[str, ...]] | None = None
@@ -91,16 +101,19 @@ def summary_of(found: Sequence[Compared | Refused], study: Study, plan: TestPlan
         base, candidate = one.pair.baseline, one.pair.candidate
         problems = one.problems if isinstance(one, Compared) else _of_baseline(base, study)
         if (base.run_id, problems) != shown:
-            rows.append(_row(base, problems, study, describe, plan) | {"verdict": "" if problems else "incomplete"})
+            told = {"verdict": "" if problems else "incomplete", "p_best": best.get((base.run_id, base.run_id))}
+            rows.append(_row(base, problems, study, describe, plan) | told)
             shown = base.run_id, problems
         counted = one.problems if isinstance(one, Compared) else ()
         row = _row(candidate, counted, study, describe, plan) | {"baseline_run_id": base.run_id}
+        row["p_best"] = best.get((base.run_id, candidate.run_id))
         told = next(judged) if isinstance(one, Compared) else {"verdict": one.ruling.refused}
         rows.append(row | told | {"caveat": "; ".join(one.ruling.reasons)})
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     ordered = [row for task in tasks for row in rows if row["task"] == task]
     frame = pd.DataFrame(ordered, columns=list(COLUMNS))
-    return with_equal_passes(frame.assign(note=frame["note"].fillna("")), equal_passes)
+    frame = frame.assign(note=frame["note"].fillna(""), p_best=frame["p_best"].astype(float))
+    return with_equal_passes(frame, equal_passes)
 
 
 def with_equal_passes(summary: pd.DataFrame, section: Section | None) -> pd.DataFrame:

@@ -234,61 +234,181 @@ LEAST_SETTINGS = 12
 """Columns of a terminal that settings get at least where they alone are folded."""
 
 
-def write_tables(summary: pd.DataFrame, folder: Path, *, note: str) -> list[Path]:
+def write_tables(summary: pd.DataFrame, folder: Path, *, note: str, alpha: float) -> list[Path]:
     """summary.csv (every column), summary.md and summary.tex (what is read) in ``folder``."""
     paths = [folder / f"summary.{kind}" for kind in ("csv", "md", "tex")]
     summary.to_csv(paths[0], index=False, float_format="%.6g", lineterminator="\n")
-    paths[1].write_text(markdown(summary, note))
-    paths[2].write_text(latex(summary, note))
+    paths[1].write_text(markdown(summary, note, alpha))
+    paths[2].write_text(latex(summary, note, alpha))
     return paths
 
 
-def markdown(summary: pd.DataFrame, note: str) -> str:
+SCORE, DELTA = HEADINGS.index("score %"), HEADINGS.index("delta [CI]")
+
+BOLD = "Bold: significantly better than every other of its baseline's block (sign-flip tests, Bonferroni for their number)."
+"""Explains what is bold, where something is."""
+
+
+def significantly_best(summary: pd.DataFrame, alpha: float) -> list[bool]:
+    """Of each row whether its score may be bold."""
+    return [bool(p < alpha) for p in summary["p_best"]]
+
+
+def markdown(summary: pd.DataFrame, note: str, alpha: float = 0.05) -> str:
     """A Markdown table with its note."""
-    names = headings(summary)
+    names, bold = headings(summary), significantly_best(summary, alpha)
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in readable_rows(summary)]
-    return "\n".join(lines) + f"\n\n{note}\n"
+    for row, best in zip(readable_rows(summary), bold, strict=True):
+        cells = [cell.replace("|", "\\|") for cell in row]
+        cells[SCORE] = f"**{cells[SCORE]}**" if best else cells[SCORE]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + f"\n\n{note}{' ' + BOLD if any(bold) else ''}\n"
 
 
-def latex(summary: pd.DataFrame, note: str) -> str:
-    """A booktabs table; needs only \\usepackage{booktabs}."""
-    rows = readable_rows(summary)
+LONGEST = 28
+"""Rows of a LaTeX table that fit on a page; more are broken across pages."""
+
+
+def latex(summary: pd.DataFrame, note: str, alpha: float = 0.05, label: str = "tab:summary") -> str:
+    """A booktabs table; needs \\usepackage{booktabs,graphicx}, and {longtable} where it has more than ``LONGEST`` rows.
+
+    Stars behind a difference stand for its adjusted p-value; the best score of a block is bold where it is significantly so.
+
+    Args:
+        summary: as ``summarize`` gives it.
+        note: what a reader must know; it stands below the table.
+        alpha: level of the tests.
+        label: to refer to the table.
+    """
+    rows, bold = readable_rows(summary), significantly_best(summary, alpha)
     body: list[str] = []
-    for previous, row in zip([None, *rows], rows, strict=False):
-        if previous and previous[0] != row[0]:
+    starred = False
+    for i, row in enumerate(rows):
+        if i and rows[i - 1][0] != row[0]:
             body.append(r"\midrule")
-        body.append(" & ".join(escape(cell) for cell in row) + r" \\")
+        cells = [escape(cell) for cell in row]
+        if bold[i]:
+            cells[SCORE] = rf"\textbf{{{cells[SCORE]}}}"
+        stars = marks(summary["p_adjusted"].iloc[i], alpha)
+        if stars:
+            cells[DELTA], starred = f"{cells[DELTA]}$^{{{stars}}}$", True
+        body.append(" & ".join(cells) + r" \\")
     names = headings(summary)
+    told = [CAPTION, *([BOLD] if any(bold) else []), *([stars_explained(alpha)] if starred else [])]
+    columns = f"lllllllr{'l' * (len(names) - len(HEADINGS))}"
     head = " & ".join(escape(heading) for heading in names) + r" \\"
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering\small",
-            rf"\begin{{tabular}}{{lllllllr{'l' * (len(names) - len(HEADINGS))}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            rf"\caption{{{escape(note)}}}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    title = rf"\caption{{{escape(' '.join(told))}}}\label{{{label}}}"
+    make = broken if len(rows) > LONGEST else floating
+    return "\n".join(make(columns, head, body, title, escape(note)))
+
+
+CAPTION = "Scores, and paired differences from the baseline above."
+"""Of the LaTeX table; the note stands below it, as TeX breaks no caption of any length."""
+
+
+def floating(columns: str, head: str, body: Sequence[str], title: str, note: str) -> list[str]:
+    """The lines of a table on one page, shrunk where it is wider than the text."""
+    return [
+        r"\begin{table}",
+        r"\centering\small",
+        title,
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        *([r"\par\smallskip", rf"\begin{{minipage}}{{\linewidth}}\footnotesize {note}\end{{minipage}}"] if note else []),
+        r"\end{table}",
+        "",
+    ]
+
+
+def broken(columns: str, head: str, body: Sequence[str], title: str, note: str) -> list[str]:
+    """The lines of a table that goes on on the next page, with its head there too."""
+    return [
+        r"{\small",
+        rf"\begin{{longtable}}{{{columns}}}",
+        title + r" \\",
+        r"\toprule",
+        head,
+        r"\midrule",
+        r"\endfirsthead",
+        r"\toprule",
+        head,
+        r"\midrule",
+        r"\endhead",
+        *body,
+        r"\bottomrule",
+        r"\end{longtable}}",
+        *([rf"{{\footnotesize\noindent {note}\par}}"] if note else []),
+        "",
+    ]
+
+
+def plain_latex(frame: pd.DataFrame, title: str, label: str) -> str:
+    """A frame as a booktabs table; needs {booktabs,graphicx}, and {array,longtable} if it has more than ``LONGEST`` rows.
+
+    Columns without a value are left out; numbers have four digits. In a long table texts are broken into lines.
+    """
+    shown = frame.dropna(axis="columns", how="all")
+    body = [" & ".join(escape(plain_cell(value)) for value in row) + r" \\" for row in shown.itertuples(index=False)]
+    head = " & ".join(escape(str(name).replace("_", " ")) for name in shown) + r" \\"
+    told = rf"\caption{{{escape(title)}}}\label{{{label}}}"
+    if len(body) > LONGEST:
+        columns = "".join(plain_column(shown[name]) for name in shown)
+        return "\n".join([r"{\scriptsize", *broken(columns, head, body, told, "")[1:]])
+    columns = "".join("r" if pd.api.types.is_numeric_dtype(shown[name]) else "l" for name in shown)
+    return "\n".join(floating(columns, head, body, told, ""))
+
+
+def plain_column(values: pd.Series) -> str:
+    """The kind of a column of a long table: numbers to the right, texts up to a tenth of the page wide."""
+    if pd.api.types.is_numeric_dtype(values):
+        return "r"
+    longest = max(len(plain_cell(value)) for value in values)
+    return "l" if longest <= 14 else r">{\raggedright\arraybackslash}p{0.105\linewidth}"
+
+
+def plain_cell(value: object) -> str:
+    """A value in a few digits; nothing where there is none."""
+    if value is None or value != value:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def marks(p: float, alpha: float) -> str:
+    """Stars for a p-value below the level, more for smaller ones."""
+    if math.isnan(p) or p >= alpha:
+        return ""
+    return "***" if p < 0.001 else "**" if p < 0.01 else "*"
+
+
+def stars_explained(alpha: float) -> str:
+    """What the stars mean."""
+    return f"Adjusted p: * below {alpha:g}, ** below 0.01, *** below 0.001."
 
 
 def escape(text: str) -> str:
-    """Text for LaTeX."""
-    special = {
-        "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        "<": "$<$",
-        "~": r"\textasciitilde{}",
-        BLANK: r"\textvisiblespace{}",
-    }
-    special |= {MARK.strip(): r"$\dagger$", "\N{PLUS-MINUS SIGN}": r"$\pm$"}
-    special |= {character: "\\" + character for character in "&%$#_"}
-    return "".join(special.get(character, character) for character in text).replace("+-", r"$\pm$")
+    """Text for LaTeX with any engine: what pdfTeX's fonts lack is told by its code point."""
+    return "".join(escaped(character) for character in text.replace("+-", "\N{PLUS-MINUS SIGN}"))
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", BLANK: r"\textvisiblespace{}", MARK.strip(): r"$\dagger$",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{NOT EQUAL TO}": r"$\neq$",
+    "\N{LESS-THAN OR EQUAL TO}": r"$\leq$", "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$",
+} | {character: "\\" + character for character in "&%$#_"}  # fmt: skip
+"""Characters that mean something to LaTeX, or that its fonts have under a name only."""
+
+
+def escaped(character: str) -> str:
+    """One character."""
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if " " <= character <= "~":
+        return character
+    return " " if character.isspace() else rf"\texttt{{U+{ord(character):04X}}}"
