@@ -27,7 +27,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 figures: $(INSTALLED)
-	$(BIN)/tta-bench run experiment=demo report_dir=experiments/demo/report
+	$(BIN)/tta-bench analyze paper=true
 
 docs: $(INSTALLED)
 	$(BIN)/python -m docs.generate

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,10 +34,16 @@ def mini() -> tuple:
 
 
 @pytest.fixture(autouse=True)
-def svg_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is most of what a small run takes, so only tests marked ``figures`` save every kind of file."""
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is most of what a small run takes, so only tests marked ``figures`` draw; in the others a figure is a blank."""
     if not request.node.get_closest_marker("figures"):
-        monkeypatch.setattr("tta_bench.analysis.figures.style.UNDATED", {"svg": {"Date": None}})
+        monkeypatch.setattr("tta_bench.analysis.drawings.picture", blank)
+
+
+def blank(name: str, _: object, folder: Path) -> list[Path]:
+    file = folder / f"{name}.svg"
+    file.write_text('<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>\n')
+    return [file]
 
 
 @pytest.fixture(autouse=True)

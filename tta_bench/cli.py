@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,12 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench likelihood [KEY=VALUE ...]    how often a task's right choice is the most probable one; resumes
   tta-bench likelihood --compare A B      two of these, paired; the beginnings of their names will do, DIR may follow
   tta-bench perplexity RUN ... [DIR]      how probable its model, or model=ANOTHER, finds a run's answers
+  tta-bench analyze paper=true [STUDIES]  tables and figures of all studies below a folder (default: experiments) into one
   tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
   tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes
   tta-bench --version
+
+run, analyze and ls know --json: what was found as JSON on standard output, all else on standard error.
 
 DIR is an output folder (default: outputs), for analyze also a report folder. Some keys, with their defaults:
 
@@ -57,6 +61,7 @@ Exit codes: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted.
 """
 
 COMMANDS = ("run", "plan", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "doctor", "clean")
+KNOW_JSON = ("run", "analyze", "ls")
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -79,18 +84,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and rest[0] in ("-h", "--help"):
         print(help_text())
         return 0
+    as_json, rest = "--json" in rest, [word for word in rest if word != "--json"]
+    if as_json and command not in KNOW_JSON:
+        return refuse(f"--json: {command} does not know it; {', '.join(KNOW_JSON)} do")
+    from contextlib import nullcontext
+
     from tta_bench.runner.stopping import terminable
 
     own = {"run": run, "plan": plan, "analyze": analyze, "likelihood": likelihood, "perplexity": perplexity, "doctor": doctor}
     does = own.get(command, partial(on_disk, command))
     try:
-        with terminable():
+        with terminable(), json_printed() if as_json else nullcontext():
             return does(rest)
     except KeyboardInterrupt:
         # Going on must not start afresh.
         again = shlex.join(["tta-bench", *(word for word in words if word != "--fresh")])
         print(f"\ninterrupted; nothing finished is lost. Go on with: {again}", file=sys.stderr)
         return INTERRUPTED
+
+
+def json_printed() -> AbstractContextManager[None]:
+    """What people read goes to standard error, and JSON to standard output."""
+    from tta_bench.commands.machine import json_on_stdout
+
+    return json_on_stdout()
 
 
 def help_text() -> str:
@@ -290,6 +307,8 @@ def analyze(words: list[str]) -> int:
         return refuse(f"analyze takes one folder, got {', '.join(folders)}")
     try:
         config = compose([word for word in words if "=" in word])
+        if config["paper"]:
+            return paper(folders, words, config)
         folder = Path(folders[0] if folders else config["output_dir"])
         study = load_study(folder, str(config["baseline"]["_target_"]).rsplit(".", 1)[1], allowances(config))
         given = any(word.startswith("report_dir=") for word in words)
@@ -302,6 +321,15 @@ def analyze(words: list[str]) -> int:
         return print_report(study, Path(config["report_dir"]) if given else default, tests, make_console())
     except (StoreError, ValueError) as error:
         return refuse(error)
+
+
+def paper(folders: Sequence[str], words: Sequence[str], config: dict[str, Any]) -> int:
+    """``tta-bench analyze paper=true``: every study below a folder."""
+    from tta_bench.commands.paper import print_paper
+
+    given = any(word.startswith("report_dir=") for word in words)
+    target = Path(config["report_dir"]) if given else Path(config["output_dir"]) / "paper"
+    return print_paper(Path(folders[0] if folders else "experiments"), target, make_console())
 
 
 def test_plan(config: dict[str, Any]) -> TestPlan:

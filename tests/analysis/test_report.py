@@ -70,7 +70,7 @@ def test_report_escapes_names_and_needs_no_network(study: Study, tmp_path: Path)
 def test_latex_is_escaped_and_balanced(study: Study) -> None:
     table = latex(summarize(study, TestPlan()), "50 % of +-2 points")
     assert escape("a_b%\\{c}<d") == r"a\_b\%\textbackslash{}\{c\}$<$d"
-    assert table.count(r"\begin{") == table.count(r"\end{") == 2
+    assert table.count(r"\begin{") == table.count(r"\end{") == 3
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {7}
     assert r"50 \% of $\pm$2 points" in table

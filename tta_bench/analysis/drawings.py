@@ -67,8 +67,13 @@ def draw(found: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     for name, frame in found.items():
         files.append(folder / f"{name}.csv")
         frame.to_csv(files[-1], index=False, float_format="%.6g", lineterminator="\n")
-        files += save(figures.FIGURES[name].draw(read(files[-1])), folder, name)
+        files += picture(name, read(files[-1]), folder)
     return files
+
+
+def picture(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draw a figure and write its files."""
+    return save(figures.FIGURES[name].draw(frame), folder, name)
 
 
 def read(file: Path) -> pd.DataFrame:

@@ -136,7 +136,7 @@ def read_summary(file: Path) -> pd.DataFrame:
             f"{file}: an older version wrote it, without {', '.join(lacking)}; run the study again, or tta-bench analyze where "
             "its runs are"
         )
-    return frame.assign(**{name: frame[name].fillna("").astype(str) for name in TEXT_COLUMNS})
+    return frame.assign(**{name: frame[name].astype(object).fillna("").astype(str) for name in TEXT_COLUMNS})
 
 
 def measured(place: Path, folder: Path) -> Part:

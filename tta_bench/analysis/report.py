@@ -46,6 +46,7 @@ class Report:
         files: everything written.
         n_refused: comparisons that were asked for and not made.
         untestable: why nothing can be said at all; empty where something can.
+        evolution: uncertainty over the steps, see ``evolution``; empty where no trace was kept.
     """
 
     summary: pd.DataFrame
@@ -56,6 +57,7 @@ class Report:
     files: tuple[Path, ...]
     n_refused: int
     untestable: str
+    evolution: pd.DataFrame
 
 
 def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
@@ -69,7 +71,8 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     sections = sections_of(compared, study, describe, plan, equal)
     note = caption(summary, plan)
     files = write_tables(summary, folder, note=note, alpha=plan.alpha) + write_sections(sections, folder / "tables")
-    drawn = drawings.draw(drawings.frames(summary, sections, compared, study, plan), folder / "figures")
+    frames = drawings.frames(summary, sections, compared, study, plan)
+    drawn = drawings.draw(frames, folder / "figures")
     files += drawn
     answer = tuple(sentences(summary))
     # What the summary repeats of another table is claimed there, with what it rests on.
@@ -91,7 +94,17 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
         )
     )
     refused = int(summary["verdict"].isin(REFUSED).sum())
-    return Report(summary, sections, note, answer, page, (*files, page), refused, untestable(compared))
+    return Report(
+        summary,
+        sections,
+        note,
+        answer,
+        page,
+        (*files, page),
+        refused,
+        untestable(compared),
+        frames.get("uncertainty_evolution", pd.DataFrame()),
+    )
 
 
 def sections_of(

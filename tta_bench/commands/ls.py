@@ -12,6 +12,7 @@ from rich.table import Table
 from tta_bench.analysis.describe import Describer
 from tta_bench.analysis.load import Run
 from tta_bench.commands.find import problem_scores, read_run, run_folders, score_text, status, understood
+from tta_bench.commands.machine import tell
 from tta_bench.commands.say import say
 from tta_bench.runner.disk import StoreError
 
@@ -39,6 +40,7 @@ def main(folder: Path, words: list[str], console: Console) -> int:
     if not runs and not unreadable:
         raise ValueError(f"{folder}/runs: holds no runs yet; tta-bench run output_dir={folder} makes some")
     rows = listed(runs, datetime.now(UTC))
+    tell(runs=[dict(zip(HEADINGS, cells, strict=True)) for cells in rows], unreadable=unreadable)
     if console.width < WIDTH:
         print_paragraphs(rows, console)
     else:

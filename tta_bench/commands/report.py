@@ -11,7 +11,9 @@ from tta_bench.analysis.compare import remedy
 from tta_bench.analysis.load import Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.report import write_report
+from tta_bench.analysis.sparkline import print_evolution
 from tta_bench.analysis.tables import print_table
+from tta_bench.commands.machine import rows, tell
 from tta_bench.commands.say import say
 from tta_bench.runner.disk import storing
 
@@ -36,6 +38,18 @@ def print_report(study: Study, folder: Path, tests: TestPlan, console: Console, 
         written = write_report(study, folder, tests)
     console.print()
     print_table(written.summary, console, title=study.name, note=written.note)
+    print_evolution(written.evolution, console)
+    tell(
+        study=study.name,
+        answer=written.answer,
+        summary=rows(written.summary),
+        note=written.note,
+        excluded=study.excluded,
+        n_refused=written.n_refused,
+        untestable=written.untestable,
+        report=str(written.page),
+        folder=str(folder),
+    )
     for sentence in study.excluded:
         say(console, f"note: {sentence}", "yellow")
     more = ", ".join(section.name for section in written.sections)

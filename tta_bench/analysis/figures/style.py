@@ -113,6 +113,8 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     with paper_style():
+        figure.draw_without_rendering()  # lays it out, once for all kinds of file
+        figure.set_layout_engine("none")
         for kind, metadata in UNDATED.items():
             paths.append(folder / f"{name}.{kind}")
             figure.savefig(paths[-1], metadata=metadata)
