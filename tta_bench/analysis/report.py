@@ -11,7 +11,7 @@ import pandas as pd
 
 from tta_bench.analysis import figures
 from tta_bench.analysis.across_tasks import across_tasks
-from tta_bench.analysis.answer import sentences
+from tta_bench.analysis.answer import answer as answered
 from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
 from tta_bench.analysis.claims import claims
 from tta_bench.analysis.compare import Compared, compare, made, untestable
@@ -23,6 +23,7 @@ from tta_bench.analysis.load import Study
 from tta_bench.analysis.page import render
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import remasking
+from tta_bench.analysis.replay import replay
 from tta_bench.analysis.robustness import robustness
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.selection import selection
@@ -80,7 +81,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
         drawn["flip_rates"] = figures.flip_rates(robust.frame)
     for name, figure in drawn.items():
         files += figures.save(figure, folder / "figures", name)
-    answer = tuple(sentences(summary))
+    answer = answered(summary, compared, sections, describe, plan)
     # What the summary repeats of another table is claimed there, with what it rests on.
     own = summary[[name for name in summary if not str(name).startswith("equal_passes_")]]
     numbers = claims([Section("summary", study.name, own, SUMMARY_METHODS), *sections], study, plan)
@@ -97,10 +98,11 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
             answer,
             [folder / "figures" / f"{name}.svg" for name in drawn],
             examples(compared, study, describe),
+            replay(compared, describe, plan),
         )
     )
     refused = int(summary["verdict"].isin(REFUSED).sum())
-    return Report(summary, sections, note, answer, page, (*files, page), refused, untestable(compared))
+    return Report(summary, sections, note, answer.all, page, (*files, page), refused, untestable(compared))
 
 
 def sections_of(

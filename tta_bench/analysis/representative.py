@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tta_bench.analysis.compare import Compared
 from tta_bench.analysis.load import Pair
 
 
@@ -17,6 +18,15 @@ def representative(compared: Sequence[tuple[Pair, Sequence[str]]]) -> list[tuple
         finalists = [c for c in tta if (c[0].candidate.config["steps"] or 0) == longest]
         chosen.append(finalists[len(finalists) // 2])
     return chosen
+
+
+def looked_at(found: Sequence[Compared], focus: str | None) -> list[Compared]:
+    """For each task the comparison that is looked at closely; among those of the sampler in focus, if there are any."""
+    wanted = [one for one in found if one.pair.candidate.sampler == focus] or list(found)
+    tasks = {one.pair.candidate.task for one in wanted}
+    among = wanted + [one for one in found if one.pair.candidate.task not in tasks]
+    by_pair = {id(one.pair): one for one in among}
+    return [by_pair[id(pair)] for pair, _ in representative([(one.pair, one.problems) for one in among])]
 
 
 def title(pair: Pair) -> str:
