@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
 import yaml
 
 ENVIRONMENT = {
@@ -75,3 +76,60 @@ def write_run(
                 }  # fmt: skip
                 stream.write(orjson.dumps(record) + b"\n")
     return run_id
+
+
+def write_trace(
+    folder: Path,
+    words: list[str],
+    *,
+    n_problems: int = 2,
+    steps: int = 4,
+    length: int = 6,
+    seed: int = 0,
+    prompt: str = "2 + 2",
+    target: str = "4",
+    split: str = "test",
+    told: bool = True,
+) -> None:
+    """Write token traces of a run's first problems: tokens are drawn, committed one after the other, every third of them
+    taken back once.
+
+    Args:
+        folder: of the run.
+        words: texts of the tokens 0, 1, ..., of which the first is right everywhere.
+        n_problems: traced.
+        steps: of each.
+        length: positions on the canvas, from 10 on; as many steps commit them all.
+        seed: of what is drawn.
+        prompt: of every problem.
+        target: of every problem.
+        split: of the problems.
+        told: whether words and freezes are recorded, as older runs did not.
+    """
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for i in range(n_problems):
+        first = np.sort(rng.integers(0, steps, length))
+        first[0] = 0
+        taken = np.where(np.arange(length) % 3 == 1, first + 1, steps)
+        token = rng.integers(0, len(words), length)
+        for step in range(steps):
+            standing = (first <= step) & ((step <= taken) | (step > taken + 1))
+            n = int(standing.sum())
+            signals = {name: rng.random(n) * (2 if name in ("entropy", "doubt") else 1) for name in SIGNALS}
+            fresh = ((step == first) | (step == taken + 2))[standing]
+            remasked = (step == taken)[standing] & (step < steps - 1)
+            frozen = {"frozen": np.flatnonzero(standing) % 5 == 0} if told else {}
+            lists = {"position": 10 + np.flatnonzero(standing), "token": token[standing], "fresh": fresh,
+                     "remaskable": ~fresh, "remasked": remasked, "gold": np.zeros(n, int), **signals, **frozen,
+                     "violation": (rng.random(n) < 0.1) * 1.0}  # fmt: skip
+            head = {"key": f"{split}-{i:06d}/0", "step": step, "entropy": 1.0, "disagreement": 0.1, "remask_ratio": 0.1}
+            rows.append(head | {f"token.{name}": values for name, values in lists.items()})
+    (folder / "traces").mkdir()
+    pd.DataFrame(rows).to_parquet(folder / "traces" / "a.parquet")
+    if told:
+        problems = {f"{split}-{i:06d}": {"prompt": prompt, "target": target} for i in range(n_problems)}
+        (folder / "words.json").write_text(json.dumps({"tokens": dict(enumerate(words)), "problems": problems}))
+
+
+SIGNALS = ("entropy", "disagreement", "mutual_information", "support", "confidence", "doubt", "instability")

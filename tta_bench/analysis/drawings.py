@@ -20,7 +20,7 @@ from tta_bench.analysis.figures.trajectory import EVENTS
 from tta_bench.analysis.load import Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import CONTROL
-from tta_bench.analysis.representative import close_ups, decodings, representative
+from tta_bench.analysis.representative import close_ups, decodings_of_one_problem, representative
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.stats import mean_interval
 
@@ -185,7 +185,7 @@ def trajectories_frame(shown: Sequence[Compared]) -> pd.DataFrame:
     """The standing tokens of one decoding by each side of each comparison, step by step."""
     parts = []
     for one in shown:
-        for run, problem, trace in decodings(one.pair, one.problems):
+        for run, problem, trace in decodings_of_one_problem(one.pair, one.problems):
             title = f"{run.task}, {problem}\n{run.sampler}, score {trace['score'].iloc[0]:g}"
             events = [name for name in EVENTS if name in trace and trace[name].notna().all()]
             parts.append(trace[["step", "position", "entropy", *events]].assign(title=title, step=trace["step"] + 1))

@@ -16,7 +16,7 @@ from tta_bench.analysis.plan import NOTHING_ALLOWED, Allowances, TestPlan
 from tta_bench.analysis.stats import Floats
 from tta_bench.runner.difference import flat
 from tta_bench.runner.disk import StoreError
-from tta_bench.runner.store import RunFolder
+from tta_bench.runner.store import NO_WORDS, RunFolder, Words
 
 FAILURE_COLUMNS = ["problem", "replicate", "stage", "type", "message", "traceback"]
 TRAJECTORY = ("stability", "survival", "efficacy", "flips", "order")
@@ -139,6 +139,11 @@ class Run:
         """The records that have a score, whole, read from the disk; none where the run is not there."""
         records = self.folder.records().values() if self.folder else ()
         return [record for record in records if not record["error"]]
+
+    @cached_property
+    def words(self) -> Words:
+        """The words to its token traces, empty where there are none; see ``runner.words``."""
+        return self.folder.words() if self.folder else NO_WORDS
 
     def trace(self, problems: Sequence[str], replicates: int | None = None) -> pd.DataFrame:
         """Per-step statistics of the problems and replicates named, with their record's problem and score.

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from tta_bench.analysis.answer import Answer
 from tta_bench.analysis.examples import Example
+from tta_bench.analysis.figures import FIGURES
 from tta_bench.analysis.load import Study
+from tta_bench.analysis.machine import machines
+from tta_bench.analysis.methods import methods, samplers, works
 from tta_bench.analysis.plan import TestPlan
+from tta_bench.analysis.question import facts, question
+from tta_bench.analysis.replay import Replay
 from tta_bench.analysis.section import Section, readable
-from tta_bench.analysis.tables import headings, readable_rows
+from tta_bench.analysis.tables import comparisons, headings, readable_rows, warnings
+from tta_bench.analysis.visible import visible
+
+CONTENTS = {
+    "table": "Table",
+    "figures": "Figures",
+    "replay": "Denoising replay",
+    "tables": "More tables",
+    "examples": "Examples",
+    "methods": "Methods",
+    "notes": "Exclusions and warnings",
+    "environment": "Environment",
+    "runs": "Runs",
+}
+"""Sections of the page behind the answer, by their anchors."""
 
 
 def render(
@@ -22,23 +45,73 @@ def render(
     summary: pd.DataFrame,
     sections: Sequence[Section],
     note: str,
-    answer: tuple[str, ...],
-    pictures: list[Path],
-    shown: Sequence[Example] = (),
+    answer: Answer,
+    pictures: Sequence[Path],
+    examples: Sequence[Example],
+    replay: Replay,
 ) -> str:
-    """report.html; pictures are embedded as SVG and every text is escaped."""
+    """report.html; pictures are embedded as SVG, every text is escaped, and texts of models hide nothing (``visible``).
+
+    What is in it and not a character (lone surrogates, of names) is written as its code.
+    """
     environment = Environment(loader=PackageLoader("tta_bench.analysis", "."), autoescape=True, undefined=StrictUndefined)
+    environment.filters["visible"] = visible
     runs = {run.run_id: run for pair in study.pairs for run in (pair.baseline, pair.candidate)}
+    warned, used = [text for text in warnings(summary) if text.startswith(LOUD)], methods(summary, plan)
+    lacking = {"tables": not sections, "examples": not examples}
     return environment.get_template("report.html.j2").render(
+        css=source("report.css"),
+        script=source("replay.js"),
         name=study.name,
-        level=f"{100 * (1 - 2 * plan.alpha):g} %",
+        question=question(study),
+        facts=facts(study, summary, plan),
+        answer=answer,
+        contents=[item for item in CONTENTS.items() if not lacking.get(item[0])],
         headings=headings(summary),
         rows=readable_rows(summary),
-        note=note,
-        answer=answer,
+        n_comparisons=len(comparisons(summary)),
+        note=without(note, warned),
+        pictures=[(p.stem.replace("_", " "), FIGURES[p.stem].caption, picture(p.read_text())) for p in pictures],
+        replay=replay,
         sections=[(section, *readable(section)) for section in sections],
+        examples=examples,
+        methods=used,
+        samplers=samplers(study),
+        works=works(used),
         excluded=study.excluded,
-        examples=shown,
-        pictures={p.stem.replace("_", " "): p.read_text().partition("<svg")[2] for p in pictures},
+        warnings=warned,
+        machines=machines(study),
         runs={run_id: json.dumps(run.config, indent=1) for run_id, run in runs.items()},
     )
+
+
+LOUD = ("Warning", "NOT COMPARED")
+"""Begin the warnings that have a section of their own; the others belong to the table."""
+
+ENLARGED = 1.4
+"""How much larger than on paper figures are, where the screen is wide enough."""
+
+
+def without(note: str, sentences: Sequence[str]) -> str:
+    """A note without some of its sentences."""
+    for sentence in sentences:
+        note = note.replace(sentence, "")
+    return " ".join(note.split())
+
+
+def picture(text: str) -> Markup:
+    """A figure's SVG as an element, as wide as the page allows but no smaller than on paper."""
+    element = "<svg" + text.partition("<svg")[2]
+    return Markup(
+        re.sub(
+            r'width="([\d.]+)pt" height="[\d.]+pt"',
+            lambda size: f'role="img" style="width:{ENLARGED * float(size[1]):.0f}pt;min-width:{float(size[1]):.0f}pt"',
+            element,
+            count=1,
+        )
+    )
+
+
+def source(name: str) -> Markup:
+    """A file of this package that belongs to the page, to be put into it as it is."""
+    return Markup((files("tta_bench.analysis") / name).read_text())

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tta_bench.analysis import drawings
 from tta_bench.analysis.across_tasks import across_tasks
-from tta_bench.analysis.answer import sentences
+from tta_bench.analysis.answer import answer as answered
 from tta_bench.analysis.budgets import at_equal_passes, pareto, whole_curves
 from tta_bench.analysis.claims import claims
 from tta_bench.analysis.compare import Compared, compare, made, untestable
@@ -22,6 +22,7 @@ from tta_bench.analysis.load import Study
 from tta_bench.analysis.page import render
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import remasking
+from tta_bench.analysis.replay import replay
 from tta_bench.analysis.robustness import robustness
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.selection import selection
@@ -74,7 +75,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
     frames = drawings.frames(summary, sections, compared, study, plan)
     drawn = drawings.draw(frames, folder / "figures")
     files += drawn
-    answer = tuple(sentences(summary))
+    answer = answered(summary, compared, sections, describe, plan)
     # What the summary repeats of another table is claimed there, with what it rests on.
     own = summary[[name for name in summary if not str(name).startswith("equal_passes_")]]
     numbers = claims([Section("summary", study.name, own, SUMMARY_METHODS), *sections], study, plan)
@@ -91,6 +92,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
             answer,
             [file for file in drawn if file.suffix == ".svg"],
             examples(compared, study, describe),
+            replay(compared, describe, plan),
         )
     )
     refused = int(summary["verdict"].isin(REFUSED).sum())
@@ -98,7 +100,7 @@ def write_report(study: Study, folder: Path, plan: TestPlan) -> Report:
         summary,
         sections,
         note,
-        answer,
+        answer.all,
         page,
         (*files, page),
         refused,

@@ -68,7 +68,7 @@ def close_ups(found: Sequence[Compared], focus: str | None = None) -> list[Close
     return shown
 
 
-def decodings(pair: Pair, problems: Sequence[str]) -> list[tuple[Run, str, pd.DataFrame]]:
+def decodings_of_one_problem(pair: Pair, problems: Sequence[str]) -> list[tuple[Run, str, pd.DataFrame]]:
     """Of one problem, the runs, its id and the token traces of baseline and candidate; none where either kept no trace.
 
     The problem is the first on which the two differ in score, else the first.

@@ -20,7 +20,8 @@ from tta_bench.runner.failure import TimeLimitError, check_alarms, failure, scor
 from tta_bench.runner.isolate import Isolation, automatic_batch_size
 from tta_bench.runner.prompts import encode
 from tta_bench.runner.spec import RunSpec
-from tta_bench.runner.store import SCHEMA_VERSION, OpenRun, Record, RunFolder
+from tta_bench.runner.store import SCHEMA_VERSION, TOKEN, OpenRun, Record, RunFolder
+from tta_bench.runner.words import joined, words_of
 from tta_bench.runner.work import Work, find_work, nothing_random, replicated
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import StepInfo
@@ -205,6 +206,7 @@ class Visit:
         self.problems = {key: problem for key, problem, _ in self.work.missing}
         self.here = here(self.spec)
         self.environments = environments(self.earlier) if self.work.tally.any else []
+        self.words = self.run.folder.words()
 
     @property
     def outcome(self) -> str:
@@ -300,10 +302,22 @@ class Visit:
             self.write_manifest("running")
         records = [record for part, _ in held for record in part]
         traces = [trace for _, trace in held if len(trace)]
-        self.run.append(records, pd.concat(traces) if traces else NO_TRACE)
+        trace = pd.concat(traces) if traces else NO_TRACE
+        if f"{TOKEN}token" in trace:
+            self.tell_words(trace)  # before the trace, so that no trace is without
+        self.run.append(records, trace)
         for record in records:
             self.work.tally.add(record)
         self.watch.finished(records)
+
+    def tell_words(self, trace: pd.DataFrame) -> None:
+        """Write the words that a trace of tokens needs, if there are new ones among them."""
+        loaded = self.model.get()
+        manner = self.spec.manner(loaded.end_ids, loaded.context)
+        words = joined(self.words, words_of(trace, self.problems, loaded.tokenizer, manner))
+        if words != self.words:
+            self.run.write_words(words)
+            self.words = words
 
     def write_manifest(self, status: str) -> None:
         """Write what ran, where, with what, how long."""

@@ -98,7 +98,7 @@ def encode(
     manner = manner or Manner()
     chats = manner.chat_template and not problem.infill
     prompt = problem.prompt if problem.infill else manner.put(problem.prompt)
-    text = chat(prompt, tokenizer) if chats else prompt
+    text = asked(problem, tokenizer, manner)
     before = [first_id(tokenizer)] if manner.add_bos else []
     ids = list(before)
     for i, piece in enumerate(text.split(HOLE)):
@@ -115,6 +115,18 @@ def encode(
     if problem.infill:
         return EncodedPrompt(tuple(ids), len(before), True, ends)
     return EncodedPrompt((*ids, *[mask_id] * length), len(ids), False, ends, whole - len(ids), lacking)
+
+
+def asked(problem: Problem, tokenizer: Any, manner: Manner) -> str:
+    """A problem as it is put to the model, before anything is cut; holes as the task writes them.
+
+    Raises:
+        CheckpointError: the tokenizer has no chat template.
+    """
+    if problem.infill:
+        return problem.prompt
+    prompt = manner.put(problem.prompt)
+    return chat(prompt, tokenizer) if manner.chat_template else prompt
 
 
 def shortened(prompt: str, cut: int, tokenizer: Any) -> list[int]:

@@ -48,6 +48,12 @@ JUDGED = "perplexity"
 """In a run's folder, where it is kept how probable other models, or its own, find its answers."""
 
 
+Words = dict[str, dict[str, Any]]
+"""Texts of tokens by id, and what traced problems ask and expect; see ``words.words_of``."""
+
+NO_WORDS: Words = {"tokens": {}, "problems": {}}
+
+
 class BusyError(StoreError):
     """Another process is at work on the run."""
 
@@ -170,6 +176,10 @@ class RunFolder:
         """The manifest, empty where none was written yet."""
         return read_mapping(self.path / "manifest.json", json.loads)
 
+    def words(self) -> Words:
+        """The words to the token traces; none where they were not written, as in older runs."""
+        return NO_WORDS | read_mapping(self.path / "words.json", json.loads)
+
     def lines(self) -> Iterator[Record]:
         """Every line of records.jsonl in the order of writing, one at a time. A last line that a kill tore is left out.
 
@@ -198,7 +208,10 @@ class RunFolder:
         return self._parts(lambda name: not name.startswith(TOKEN))
 
     def token_traces(self) -> pd.DataFrame:
-        """Per-step statistics of single tokens: a row for every key, step and token, as far as they were kept."""
+        """Per-step statistics of single tokens: a row for every key, step and token, as far as they were kept.
+
+        ``frozen`` is 0 or 1, and NaN in older traces, which do not tell.
+        """
         rows = self._parts(lambda name: name in ("key", "step") or name.startswith(TOKEN))
         lists = [str(name) for name in rows if str(name).startswith(TOKEN)]
         if not lists:
@@ -215,7 +228,7 @@ class RunFolder:
             for name in lists
         }
         flat = {name.removeprefix(TOKEN): np.concatenate([[], *values]) for name, values in kept.items()}
-        return pd.DataFrame(columns | flat).astype(
+        return pd.DataFrame({"frozen": np.nan} | columns | flat).astype(
             dict.fromkeys(("position", "token", "gold"), int) | dict.fromkeys(("fresh", "remaskable", "remasked"), bool)
         )
 
@@ -291,6 +304,12 @@ class OpenRun:
         with storing(self.folder.path):
             self._check_there()
             write_atomically(self.folder.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+    def write_words(self, words: Words) -> None:
+        """Replace words.json in one step."""
+        with storing(self.folder.path):
+            self._check_there()
+            write_atomically(self.folder.path / "words.json", json.dumps(words, sort_keys=True).encode())
 
     def _check_there(self) -> None:
         """Refuse to go on in a folder that was deleted, or made anew by somebody else."""

@@ -90,7 +90,7 @@ def token_statistics(
 
     Returns:
         Arrays (T,) over the tokens of a row: ``position`` in the sequence, padding included; ``token`` id; ``fresh``, committed
-        by this step; ``remaskable`` and ``remasked`` by it; and float32 signals, see ``signals``.
+        by this step; ``remaskable`` and ``remasked`` by it; ``frozen`` in it; and float32 signals, see ``signals``.
     """
     canvas = info.canvas
     places = torch.tensor(rows, device=canvas.tokens.device)
@@ -101,6 +101,7 @@ def token_statistics(
         "fresh": info.committed,
         "remaskable": canvas.committed & ~info.frozen & ~last,
         "remasked": info.remasked,
+        "frozen": info.frozen,
         **{name: value.float() for name, value in (signals(info) | dict(more or {})).items()},
     }
     picked = {name: value[places][standing].cpu().numpy() for name, value in values.items()}
