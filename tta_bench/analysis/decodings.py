@@ -82,8 +82,8 @@ class Decodings:
 
     @property
     def constrained(self) -> bool:
-        """Whether its sampler saw a constraint."""
-        return self.run.config.get("constraint") not in (None, "none")
+        """Whether its sampler saw a constraint, and the trace tells of it."""
+        return self.run.config.get("constraint") not in (None, "none") and "violation" in self.rows
 
     def score(self, problem: str) -> float:
         """Of an answer."""

@@ -37,7 +37,9 @@ def machines(study: Study) -> dict[str, str]:
             for value in values:
                 counts[value] = counts.get(value, 0) + 1
     return {
-        name: next(iter(counts)) if len(counts) == 1 else "; ".join(f"{value} ({n} runs)" for value, n in counts.items())
+        name: next(iter(counts))
+        if len(counts) == 1
+        else "; ".join(f"{value} ({n} run{'s' if n > 1 else ''})" for value, n in counts.items())
         for name, counts in found.items()
     }
 

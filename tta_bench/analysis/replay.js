@@ -242,7 +242,7 @@
     sides.forEach((side, i) => build(side, i, problem));
     last = Math.max(...sides.map(side => side.steps));
     at("slider").max = last;
-    at("detail").textContent = "Point at a token, or walk to it with the tab key, to see what is known of it.";
+    at("detail").textContent = "Point at a token, tap it, or walk to it with the tab key, to see what is known of it.";
     goto(last);
   }
 
