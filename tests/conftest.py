@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hypothesis import settings
 
+from tests.quick import FEW
 from tests.toy import ToyDenoiser
 
 # The same examples every time, however slow the machine: a failure here is a failure everywhere.
@@ -32,11 +34,33 @@ def mini() -> tuple:
     return tta_bench.load("mini")
 
 
+@pytest.fixture(params=[FEW, pytest.param("all", marks=pytest.mark.slow)])
+def inputs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many inputs the checks of ``tta_bench.testing`` draw: few, or, in ``make test-slow``, as many as for users."""
+    if request.param != "all":
+        monkeypatch.setattr("tta_bench.testing.EXAMPLES", request.param)
+
+
 @pytest.fixture(autouse=True)
-def svg_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is most of what a small run takes, so only tests marked ``figures`` save every kind of file."""
-    if not request.node.get_closest_marker("figures"):
+def figures_as_needed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saving figures is a quarter of what a small run takes.
+
+    Tests marked ``figures`` save every kind of file, those of the analysis SVG, and all others a blank page in its place.
+    """
+    if request.node.get_closest_marker("figures"):
+        return
+    if request.node.path.parent.name == "analysis":
         monkeypatch.setattr("tta_bench.analysis.figures.UNDATED", {"svg": {"Date": None}})
+    else:
+        monkeypatch.setattr("tta_bench.analysis.figures.save", blank)
+
+
+def blank(_: object, folder: Path, name: str) -> list[Path]:
+    """In place of ``figures.save``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.svg"
+    path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    return [path]
 
 
 @pytest.fixture(autouse=True)
