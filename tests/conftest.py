@@ -14,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hypothesis import settings
 
+from tests.quick import FEW
 from tests.toy import ToyDenoiser
 
 # The same examples every time, however slow the machine: a failure here is a failure everywhere.
@@ -33,6 +34,13 @@ def mini() -> tuple:
     return tta_bench.load("mini")
 
 
+@pytest.fixture(params=[FEW, pytest.param("all", marks=pytest.mark.slow)])
+def inputs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many inputs the checks of ``tta_bench.testing`` draw: few, or, in ``make test-slow``, as many as for users."""
+    if request.param != "all":
+        monkeypatch.setattr("tta_bench.testing.EXAMPLES", request.param)
+
+
 @pytest.fixture(autouse=True)
 def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is most of what a small run takes, so only tests marked ``figures`` draw; in the others a figure is a blank."""
@@ -41,6 +49,7 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def blank(name: str, _: object, folder: Path) -> list[Path]:
+    """In place of ``drawings.picture``."""
     file = folder / f"{name}.svg"
     file.write_text('<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>\n')
     return [file]

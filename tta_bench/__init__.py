@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tta_bench.analysis.frames import results, summary, traces
     from tta_bench.api import generate, generate_with_tta_uncertainty
     from tta_bench.benchmark import analyze_icml_results, run_academic_benchmark
     from tta_bench.likelihood import choice_bounds, log_likelihood_bound, pseudo_log_likelihood
@@ -36,6 +37,9 @@ _HOMES = {
     "LLaDAModelLM": "tta_bench.models.llada",
     "load": "tta_bench.models.loading",
     "ConstraintError": "tta_bench.sampling.constraints",
+    "results": "tta_bench.analysis.frames",
+    "summary": "tta_bench.analysis.frames",
+    "traces": "tta_bench.analysis.frames",
 }
 _PACKAGES = ("analysis", "models", "runner", "sampling", "tasks", "testing")
 __all__ = [
@@ -55,7 +59,10 @@ __all__ = [
     "load",
     "log_likelihood_bound",
     "pseudo_log_likelihood",
+    "results",
     "run_academic_benchmark",
+    "summary",
+    "traces",
 ]
 
 

@@ -16,6 +16,13 @@ from tta_bench.runner.survey import survey
 WORDS = ("task=json", "n_problems=20", *QUICK)
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many problems a run is tried out with is nothing that these tests look at."""
+    monkeypatch.setattr(planning, "FIRST_LOOK", 2)
+    monkeypatch.setattr(planning, "SECOND_LOOK", 4)
+
+
 def planned(folder: Path, capsys: pytest.CaptureFixture, *words: str) -> str:
     capsys.readouterr()
     assert cli.main(["plan", *WORDS, *words, f"output_dir={folder}"]) == 0

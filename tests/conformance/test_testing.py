@@ -11,6 +11,7 @@ from hypothesis import Phase
 from torch import Tensor
 
 import tta_bench
+from tests.quick import FEW
 from tta_bench import testing
 from tta_bench.rng import Noise
 from tta_bench.sampling.commit import MostConfident, Scheduled
@@ -130,8 +131,12 @@ BROKEN = [
 ]
 
 
+@pytest.mark.parametrize("inputs", [FEW, testing.EXAMPLES])
 @pytest.mark.parametrize(("sampler", "check", "message"), BROKEN, ids=lambda v: v if isinstance(v, str) else "")
-def test_a_broken_sampler_is_caught(sampler: Sampler, check: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_sampler_is_caught(
+    sampler: Sampler, check: str, message: str, inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "EXAMPLES", inputs)
     monkeypatch.setattr(testing, "PHASES", (Phase.generate,))  # any input that fails will do
     with pytest.raises((AssertionError, ValueError), match=message):
         next(c for c in testing.CHECKS if c.__name__ == check)(sampler)

@@ -8,12 +8,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.quick import QUICK
 from tta_bench import catalog, cli
+from tta_bench.analysis import figures
 from tta_bench.analysis.summary import TIMING_COLUMNS
 
 
 def run(*words: str) -> int:
     return cli.main(["run", *words])
+
+
+def quick(*words: str) -> int:
+    """As ``run``, in tests that look at other things than the numbers of the analysis."""
+    return run(*QUICK, *words)
 
 
 @pytest.mark.parametrize("command", [["tta-bench"], [sys.executable, "-m", "tta_bench"]])
@@ -113,10 +120,11 @@ def table(folder: Path) -> pd.DataFrame:
 
 
 @pytest.mark.figures
-def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     words = ["-m", "sampler.tta_k=3,5", "sampler.remask_top_pct=0.05,0.1", "n_problems=8", "steps=4", f"output_dir={tmp_path}"]
-    words.append("analysis.n_bootstrap=200")
-    assert run(*words) == 0
+    assert quick(*words) == 0
     first = capsys.readouterr().out
     assert first.count("8 generated") == 5
     runs = sorted(p.name for p in (tmp_path / "runs").iterdir())
@@ -126,30 +134,31 @@ def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(tmp_path: Pat
         p.name for p in report.iterdir()
     }
     assert {"accuracy_versus_passes.png", "uncertainty_evolution.png"} <= {p.name for p in (report / "figures").iterdir()}
+    monkeypatch.setattr(figures, "UNDATED", {})  # what follows need not draw them again
     summary = table(report)
     assert summary["sampler"].tolist() == ["low_confidence"] + ["tta"] * 4
     assert "report.html" in first
     before = (report / "summary.csv").read_bytes()
-    assert run(*words) == 0
+    assert quick(*words) == 0
     again = capsys.readouterr().out
     assert "generated" not in again
     assert "40 of 40 answers are in" in again
     assert (report / "summary.csv").read_bytes() == before
-    assert run(*[w if not w.startswith("sampler.tta_k") else "sampler.tta_k=3,5,7" for w in words]) == 0
+    assert quick(*[w if not w.startswith("sampler.tta_k") else "sampler.tta_k=3,5,7" for w in words]) == 0
     assert capsys.readouterr().out.count("8 generated") == 2
 
 
 def test_the_same_seed_gives_the_same_table(tmp_path: Path) -> None:
     tables = []
     for name in ("a", "b"):
-        assert run("task=listops", "n_problems=12", "steps=4", f"output_dir={tmp_path / name}") == 0
+        assert quick("task=listops", "n_problems=12", "steps=4", f"output_dir={tmp_path / name}") == 0
         summary = table(tmp_path / name / "reports" / "default")
         tables.append(summary.drop(columns=list(TIMING_COLUMNS)).to_csv())
     assert tables[0] == tables[1]
 
 
 def test_every_sampler_runs_by_its_name_in_the_study_of_rivals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert run("experiment=rivals", "task=json", "n_problems=3", f"output_dir={tmp_path}") == 0
+    assert quick("experiment=rivals", "task=json", "n_problems=3", f"output_dir={tmp_path}") == 0
     summary = table(tmp_path / "reports" / "rivals").set_index("sampler")
     rivals = sorted(set(catalog.names("sampler")) - {"tta_best", "tta_rules"})  # tta with other parameters
     assert sorted(summary.index) == rivals
@@ -158,55 +167,56 @@ def test_every_sampler_runs_by_its_name_in_the_study_of_rivals(tmp_path: Path, c
     assert summary.loc["threshold", "forward_passes"] < 8
     # All runs of the folder, paired by their settings: open samplers, which have no steps, find their baseline too.
     capsys.readouterr()
-    assert cli.main(["analyze", str(tmp_path)]) == 0
+    assert cli.main(["analyze", str(tmp_path), *QUICK]) == 0
     assert sorted(table(tmp_path / "reports" / "all")["sampler"]) == rivals
 
 
 def test_a_parameter_may_fit_only_the_samplers_that_are_swept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["sampler.threshold=0.5", "n_problems=3", "steps=4", f"output_dir={tmp_path}"]
-    assert run("-m", "sampler=threshold,t2m", *words) == 0
+    assert quick("-m", "sampler=threshold,t2m", *words) == 0
     assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "threshold", "t2m"]
     capsys.readouterr()
-    assert run("-m", "sampler=threshold,factor", *words) == 2
+    assert quick("-m", "sampler=threshold,factor", *words) == 2
     assert "sampler factor has no parameter 'threshold'; it belongs to t2m, threshold, wino" in capsys.readouterr().err
 
 
 def test_two_baselines_give_two_comparisons(tmp_path: Path) -> None:
-    assert run("-m", "baseline=low_confidence,random", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+    assert quick("-m", "baseline=low_confidence,random", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
     assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "tta", "random", "tta"]
 
 
 def test_rows_say_what_was_swept(tmp_path: Path) -> None:
-    assert run("-m", "task.holes=6,12", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+    assert quick("-m", "task.holes=6,12", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
     settings = table(tmp_path / "reports" / "default")["settings"].tolist()
     assert settings == ["steps=4 sudoku.holes=6"] * 2 + ["steps=4 sudoku.holes=12"] * 2
 
 
 def test_the_plan_of_the_tests_is_kept_with_the_study(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert run("analysis.margin=0.3", "n_problems=12", "steps=4", f"output_dir={tmp_path}") == 0
+    assert quick("analysis.margin=0.3", "n_problems=12", "steps=4", f"output_dir={tmp_path}") == 0
     report = tmp_path / "reports" / "default"
     before = (report / "summary.md").read_text()
     assert "+-30 points" in before
     assert cli.main(["analyze", str(report)]) == 0
     assert (report / "summary.md").read_text() == before
     capsys.readouterr()
-    assert cli.main(["analyze", str(report), "analysis.margin=0.1"]) == 0
+    assert cli.main(["analyze", str(report), *QUICK, "analysis.margin=0.1"]) == 0
     assert "differ from those fixed before the runs" in capsys.readouterr().out
 
 
 def test_the_sweep_leaves_nothing_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run("-m", "sampler.tta_k=2,3", "n_problems=3", "steps=2") == 0
+    assert quick("-m", "sampler.tta_k=2,3", "n_problems=3", "steps=2") == 0
     assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
 
 
 def test_controls_are_compared_as_well(tmp_path: Path) -> None:
-    assert run("+sampler@controls.random=random_remask", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+    assert quick("+sampler@controls.random=random_remask", "n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
     assert table(tmp_path / "reports" / "default")["sampler"].tolist() == ["low_confidence", "tta", "random_remask"]
 
 
 def test_analyze_repeats_the_report_without_torch(tmp_path: Path) -> None:
-    assert run("n_problems=6", "steps=4", f"output_dir={tmp_path}") == 0
+    few = QUICK[:2]  # resamples; all tables are made
+    assert run("n_problems=6", "steps=4", *few, f"output_dir={tmp_path}") == 0
     report = tmp_path / "reports" / "default"
     before = (report / "summary.csv").read_bytes()
     (report / "summary.csv").unlink()
@@ -218,7 +228,7 @@ def test_analyze_repeats_the_report_without_torch(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(report)], check=True, capture_output=True)
     assert (report / "summary.csv").read_bytes() == before
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), *few], check=True, capture_output=True)
     assert (tmp_path / "reports" / "all" / "summary.csv").read_bytes() == before
 
 
@@ -237,12 +247,13 @@ def test_an_interruption_says_how_to_go_on(
     assert run("n_problems=5", "steps=4", f"output_dir={tmp_path}") == 130
     assert f"Go on with: tta-bench run n_problems=5 steps=4 output_dir={tmp_path}" in capsys.readouterr().err
     monkeypatch.undo()
-    assert run("n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
+    assert quick("n_problems=5", "steps=4", f"output_dir={tmp_path}") == 0
 
 
-@pytest.mark.parametrize("name", ["demo", "signals", "tta_vs_random"])  # all of them, slow: tests/experiments/test_studies.py
-def test_saved_studies_run(name: str, tmp_path: Path) -> None:
+# With all their tasks, and all studies, slow: tests/experiments/test_studies.py.
+@pytest.mark.parametrize(("name", "tasks"), [("demo", "json"), ("signals", "json,sudoku"), ("tta_vs_random", "json")])
+def test_saved_studies_run(name: str, tasks: str, tmp_path: Path) -> None:
     judged = 4 if name == "signals" else 0
     words = ["n_problems=2", "analysis.n_resamples=99", "analysis.n_bootstrap=200", f"analysis.n_judged={judged}"]
-    assert run(f"experiment={name}", *words, f"output_dir={tmp_path}") == 0
+    assert run(f"experiment={name}", f"task={tasks}", *words, f"output_dir={tmp_path}") == 0
     assert len(table(tmp_path / "reports" / name)) > 1

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
+from tests.analysis.folders import write_run
 from tta_bench import catalog, testing
 
 GUIDE = Path(__file__).with_name("usage_guide.md")
@@ -84,14 +86,17 @@ def test_the_constraints_of_the_guide_are_accepted(names: dict[str, Any]) -> Non
         assert len(logs["tta_stats"]["avg_violation_per_step"]) == 4
 
 
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture) -> None:
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     sources = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "outputs", {"name": "tta"}, np.eye(3))
     found: dict[str, Any] = {"my_sampler": lambda: catalog.entry("sampler", "low_confidence").build()}
     for source in sources:
         exec(compile(source, "README", "exec", dont_inherit=True), found)
     found["test_my_sampler"](found["CHECKS"][0])
     assert "8 40" in capsys.readouterr().out
     assert len(found["summary"]) == 16
+    assert len(found["frame"]) == 9
     assert found["logs"]["forward_passes"] == 40
 
 

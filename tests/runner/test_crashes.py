@@ -98,17 +98,18 @@ def expect_the_same(found: Comparison, undisturbed: Comparison) -> None:
     assert summary(found) == summary(undisturbed)
 
 
-def test_fifty_kills_at_random_moments_change_nothing(tmp_path: Path, undisturbed: Comparison) -> None:
+@pytest.mark.parametrize("wanted", [12, pytest.param(50, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_change_nothing(wanted: int, tmp_path: Path, undisturbed: Comparison) -> None:
     began = time.perf_counter()
     work(settings(tmp_path / "timed"))
     whole = time.perf_counter() - began
     kills = rounds = 0
-    while kills < 50:
+    while kills < wanted:
         found = settings(tmp_path / f"{rounds}")
         code = -1
         while code:
             child = fork(partial(work, found), tmp_path / "said")
-            if kills < 50:
+            if kills < wanted:
                 child.kill(after=random.uniform(0, whole / 3))
             code = child.code()
             assert code in (0, -signal.SIGKILL), child.said.read_text()
@@ -169,7 +170,7 @@ def start(tmp_path: Path, *words: str) -> Child:
     return fork(lambda: cli.main(["run", *words, f"output_dir={tmp_path}"]), said)
 
 
-@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_that_are_given_the_same_sweep_share_it(n: int, tmp_path: Path, undisturbed: Comparison) -> None:
     words = (
         "-m",

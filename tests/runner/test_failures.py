@@ -136,7 +136,7 @@ def test_a_problem_that_takes_too_long_is_stopped_and_the_model_loaded_anew(tmp_
     loads = []
 
     def slow(logits: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        time.sleep(5)
+        time.sleep(60)
         return logits
 
     source = poisoned(found, slow)
@@ -144,7 +144,7 @@ def test_a_problem_that_takes_too_long_is_stopped_and_the_model_loaded_anew(tmp_
     source.load = lambda: loads.append(1) or load()
     began = time.perf_counter()
     do(found, source, time_limit=0.3)
-    assert time.perf_counter() - began < 4
+    assert time.perf_counter() - began < 30
     errors = {key: row["error"] for key, row in outcome(found).items() if row["error"]}
     assert list(errors) == [f"{found.problems[3].id}/0"]
     (error,) = errors.values()

@@ -54,6 +54,7 @@ def row(tokens: list[int], mask_id: int = MASK, start: int = 0) -> Canvas:
     return Canvas(ids, editable, 1, 8, mask_id, place)
 
 
+@pytest.mark.usefixtures("inputs")
 @pytest.mark.parametrize("check", testing.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_every_option_keeps_what_a_sampler_must(options: dict[str, Any], check: testing.Check) -> None:

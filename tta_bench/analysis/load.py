@@ -221,22 +221,31 @@ def load_run(folder: Path, *, texts: bool = False) -> Run:
     if not config:
         raise AnalysisError(f"{folder}: holds no config.yaml, so it is no run")
     names = [*RECORD_COLUMNS, *(["text"] if texts else [])]
-    rows: dict[str, list[Any]] = {name: [] for name in (*names, "error")}
+    found = read_records(run, names)
+    if found.empty:
+        raise AnalysisError(f"{folder}: holds no records yet")
+    failed = found["error"].notna()
+    errors = found[failed]
+    bad = errors[["problem", "replicate"]].join(pd.DataFrame(list(errors["error"]), index=errors.index))
+    good = found.loc[~failed, names].reset_index(drop=True).astype({"score": float})
+    return Run(folder.name, config, good, bad.reindex(columns=FAILURE_COLUMNS), run.manifest(), run)
+
+
+def read_records(run: RunFolder, names: Sequence[str]) -> pd.DataFrame:
+    """The last record of every key: the fields named, None where one was not recorded, and ``error``, None where there is none.
+
+    A record whose score is missing or NaN has an error, ``UNSCORED``.
+    """
+    rows: dict[str, list[Any]] = {name: [] for name in dict.fromkeys(("key", "score", *names, "error"))}
     for record in run.lines():
         for name, values in rows.items():
             values.append(record.get(name))
     # As numbers from the start: columns of objects take several times the time and memory.
     columns = {name: np.array(values, dtype=float) if name in MEASURED else values for name, values in rows.items()}
     found = pd.DataFrame(columns).drop_duplicates("key", keep="last", ignore_index=True)
-    if found.empty:
-        raise AnalysisError(f"{folder}: holds no records yet")
-    failed = found["error"].notna()
-    lost = ~failed & pd.to_numeric(found["score"], errors="coerce").isna()
+    lost = found["error"].isna() & pd.to_numeric(found["score"], errors="coerce").isna()
     found.loc[lost, "error"] = pd.Series([UNSCORED] * int(lost.sum()), index=found.index[lost], dtype=object)
-    errors = found[failed | lost]
-    bad = errors[["problem", "replicate"]].join(pd.DataFrame(list(errors["error"]), index=errors.index))
-    good = found.loc[~(failed | lost), names].reset_index(drop=True).astype({"score": float})
-    return Run(folder.name, config, good, bad.reindex(columns=FAILURE_COLUMNS), run.manifest(), run)
+    return found
 
 
 UNSCORED = {"stage": "score", "type": "NoScore", "message": "the record has neither a score nor an error", "traceback": ""}
