@@ -34,6 +34,7 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench likelihood [KEY=VALUE ...]    how often a task's right choice is the most probable one; resumes
   tta-bench likelihood --compare A B      two of these, paired; the beginnings of their names will do, DIR may follow
   tta-bench perplexity RUN ... [DIR]      how probable its model, or model=ANOTHER, finds a run's answers
+  tta-bench export RUN ... [DIR] --to FOLDER  runs as logs of Inspect, for inspect view
   tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
   tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes
   tta-bench --version
@@ -56,7 +57,9 @@ DIR is an output folder (default: outputs), for analyze also a report folder. So
 Exit codes: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted.
 """
 
-COMMANDS = ("run", "plan", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "doctor", "clean")
+COMMANDS = (
+    "run", "plan", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "export", "doctor", "clean",
+)  # fmt: skip
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
