@@ -185,8 +185,10 @@ def test_errors_are_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("status", "told"), [("interrupted", "cancelled"), ("failed", "error"), ("running", "started")])
 def test_how_far_a_run_is(tmp_path: Path, status: str, told: str) -> None:
-    make_run(tmp_path, "json-tta-1", right_up_to(2), n_problems=3, manifest={"status": status})
+    folder = make_run(tmp_path, "json-tta-1", right_up_to(2), n_problems=3, manifest={"status": status})
     assert exported(tmp_path, "json-tta-1").status == told
+    (folder.path / "manifest.json").unlink()
+    assert exported(tmp_path, "json-tta-1").status == "started"
 
 
 def test_a_task_that_changed_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

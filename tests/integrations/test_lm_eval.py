@@ -226,6 +226,7 @@ def test_likelihoods_of_long_texts(mini: tuple) -> None:
     [
         ({"stepz": 3}, "did you mean steps"),
         ({"steps": 3, "mc_num": 0}, "mc_num=0: must be a whole number, at least 1"),
+        ({"steps": 3, "check_greedy": "maybe"}, "check_greedy=maybe: must be true or false"),
         ({"steps": 3, "batch_size": "many"}, "batch_size=many: must be a whole number, at least 1, or auto"),
         ({"steps": 3, "trace_file": "/nowhere/trace"}, "trace_file=/nowhere/trace: cannot be written to"),
         ({"steps": 3, "device": "cuda:7"}, "device=cuda:7"),

@@ -20,7 +20,7 @@ from inspect_ai.model import (
     ModelOutput,
     ModelUsage,
 )
-from inspect_ai.solver._task_state import sample_state
+from inspect_ai.solver._task_state import sample_state  # nothing public tells a provider which sample it answers
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from tta_bench.integrations.decoder import NEUTRAL, Prompt, Setup, check_drawing, cut, setup
@@ -28,12 +28,14 @@ from tta_bench.integrations.desk import Desk
 from tta_bench.integrations.refusal import RefusedError
 from tta_bench.rng import digest
 from tta_bench.runner.batch import LoadedModel
-from tta_bench.runner.isolate import LARGEST_BATCH
 from tta_bench.runner.store import Record, record_key
 from tta_bench.runner.threads import limit_threads
 
 DEFAULT_LENGTH = 256
 """Of an answer where neither ``--max-tokens`` nor ``gen_length`` says."""
+
+THREADS = 32
+"""Requests that wait at a time; Inspect has 40 threads for all of its work."""
 
 REFUSED = (
     "best_of", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "prompt_logprobs",
@@ -82,8 +84,8 @@ class TtaBenchAPI(ModelAPI):
         return DEFAULT_LENGTH
 
     def max_connections(self) -> int:
-        """Requests that wait at a time: a batch, and one on top of it."""
-        return (self.desk.size or LARGEST_BATCH) * 2
+        """Requests that wait at a time: a batch and the next one, as long as there are threads for them."""
+        return min(2 * (self.desk.size or THREADS), THREADS)
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig

@@ -6,6 +6,7 @@ Reference: https://inspect.aisi.org.uk/eval-logs.html (tried with release 0.3.28
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from inspect_ai.log import (
@@ -57,13 +58,13 @@ def eval_log(run: Run, status: str, task: Task, problems: Mapping[str, Problem],
         problems: those of the records, by id.
         records: the last of each key, errors included.
     """
-    ordered = sorted(records, key=lambda record: (list(problems).index(record["problem"]), record["replicate"]))
+    ordered = sorted(records, key=lambda record: (record["problem"], record["replicate"]))
     model = f"tta_bench/{run.config['model']['name']}"
     samples = [sample_of(record, problems[record["problem"]], task, model) for record in ordered]
     told = run.manifest
     return EvalLog(
         status=STATUS.get(status, "started"),
-        eval=spec_of(run, list(problems), model, 1 + max((record["replicate"] for record in records), default=0)),
+        eval=spec_of(run, sorted(problems), model, 1 + max((record["replicate"] for record in records), default=0)),
         plan=EvalPlan(
             steps=[EvalPlanStep(solver=run.sampler, params=parameters(run.config["sampler"]))],
             config=GenerateConfig(max_tokens=run.config.get("gen_length"), seed=run.config.get("seed")),
@@ -87,7 +88,7 @@ def spec_of(run: Run, problems: Sequence[str], model: str, epochs: int) -> EvalS
         eval_id=run.run_id,
         run_id=run.run_id,
         task_id=run.run_id,
-        created=run.manifest.get("started", "1970-01-01T00:00:00+00:00"),
+        created=run.manifest.get("started") or frozen_at(run),
         task=run.task,
         task_version=str(config["task"]["version"]),
         task_args=parameters(config["task"]),
@@ -102,6 +103,12 @@ def spec_of(run: Run, problems: Sequence[str], model: str, epochs: int) -> EvalS
         packages={"tta_bench": str(here.get("tta_bench", "unknown")), **here.get("packages", {})},
         metadata={"config": config, "environments": places},
     )
+
+
+def frozen_at(run: Run) -> datetime:
+    """When a run was begun that has no manifest yet."""
+    assert run.folder
+    return datetime.fromtimestamp((run.folder.path / "config.yaml").stat().st_mtime, UTC)
 
 
 def parameters(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tta_bench.likelihood import ChoiceBounds, batched, choice_bounds
 from tta_bench.rng import digest
 from tta_bench.runner.evaluate import Rows
 from tta_bench.runner.prompts import first_id
+from tta_bench.runner.settings import flag, whole
 from tta_bench.runner.threads import limit_threads
 
 log = logging.getLogger(__name__)
@@ -70,13 +71,13 @@ class TtaBenchLM(TemplateLM):
         try:
             self.setup = setup(str(pretrained), settings | available(settings.get("device")))
             self.batch_size = read_batch_size(batch_size)
-            if not isinstance(mc_num, int) or isinstance(mc_num, bool) or mc_num < 1:
-                raise ValueError(f"mc_num={mc_num}: must be a whole number, at least 1")
+            self.mc_num = whole({"mc_num": mc_num}, "mc_num", 1)
+            self.check_greedy = flag({"check_greedy": check_greedy}, "check_greedy")
             self.loaded = self.setup.load()
         except ValueError as error:
             raise RefusedError(str(error)) from error
-        self.max_batch_size, self.mc_num, self.check_greedy = max_batch_size, mc_num, check_greedy
-        self.tokenizer, self.rows = self.loaded.tokenizer, Rows(self.batch_size or ROWS)
+        self.max_batch_size, self.rows = max_batch_size, Rows(self.batch_size or ROWS)
+        self.tokenizer = self.loaded.tokenizer
         self._device = next(p.device for p in self.loaded.model.parameters() if p.device.type != "meta")
         self.trace_file = Path(trace_file) if trace_file else None
         self.write_trace({"settings": self.digest, "config": self.get_model_info()["tta_bench"]})
