@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INTEGRATED := $(VENV)/.integrated
 
 .PHONY: demo test test-slow lint figures docs train clean
 
@@ -12,13 +13,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(INTEGRATED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,integrations]"
+	touch $@
+
 demo: $(INSTALLED)
 	$(BIN)/tta-bench run experiment=demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
-test-slow: $(INSTALLED)
+test-slow: $(INTEGRATED)
 	$(BIN)/python -m pytest -m slow -n logical --dist load
 
 lint: $(INSTALLED)

@@ -36,6 +36,7 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench likelihood --compare A B      two of these, paired; the beginnings of their names will do, DIR may follow
   tta-bench perplexity RUN ... [DIR]      how probable its model, or model=ANOTHER, finds a run's answers
   tta-bench analyze paper=true [STUDIES]  tables and figures of all studies below a folder (default: experiments) into one
+  tta-bench export RUN ... [DIR] --to FOLDER  runs as logs of Inspect, for inspect view
   tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
   tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes
   tta-bench --version
@@ -60,7 +61,9 @@ DIR is an output folder (default: outputs), for analyze also a report folder. So
 Exit codes: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted.
 """
 
-COMMANDS = ("run", "plan", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "doctor", "clean")
+COMMANDS = (
+    "run", "plan", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "export", "doctor", "clean",
+)  # fmt: skip
 KNOW_JSON = ("run", "analyze", "ls")
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 

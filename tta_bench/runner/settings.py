@@ -160,11 +160,7 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     for spec in found.runs:
         spec.check(found.task, found.problems)
     for spec in found.runs:
-        cache = spec.sampler.parameters.get("cache", "none")
-        if model.compile and cache != "none":
-            raise ValueError(
-                f"model.compile=true: compiled code keeps no keys and values; use cache=none instead of cache={cache}"
-            )
+        check_compiled(spec)
     for spec in (found.candidate, *found.controls):
         if spec.run_id == found.baseline.run_id:
             raise ValueError(
@@ -172,6 +168,17 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
                 "change the sampler, the baseline or a parameter of one"
             )
     return found
+
+
+def check_compiled(spec: RunSpec) -> None:
+    """Refuse a cache of keys and values in a model that is compiled.
+
+    Raises:
+        ValueError: it is asked for.
+    """
+    cache = spec.sampler.parameters.get("cache", "none")
+    if spec.compile and cache != "none":
+        raise ValueError(f"model.compile=true: compiled code keeps no keys and values; use cache=none instead of cache={cache}")
 
 
 MODEL_KEYS = (
