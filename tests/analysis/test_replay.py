@@ -163,7 +163,7 @@ def test_without_traces_a_sentence_says_how_to_get_them(tmp_path: Path) -> None:
         ("a\nb\tc é 日本 👩\u200d💻", "a\nb\tc é 日本 👩\u200d💻"),
         ("\x00\x1b[0m\x7f\x85", "␀␛[0m␡[U+0085]"),
         ("\u202eabc\u2066\u200b\ufeff", "[U+202E]abc[U+2066][U+200B][U+FEFF]"),
-        ("\ud800x", "[U+D800]x"),
+        ("\ud800x\u2028\u2029", "[U+D800]x[U+2028][U+2029]"),
     ],
 )
 def test_texts_hide_nothing(text: str, told: str) -> None:

@@ -105,7 +105,7 @@ def picture(text: str) -> Markup:
     return Markup(
         re.sub(
             r'width="([\d.]+)pt" height="[\d.]+pt"',
-            lambda size: f'role="img" style="width:{ENLARGED * float(size[1]):.0f}pt;min-width:{float(size[1]):.0f}pt"',
+            lambda size: f'style="width:{ENLARGED * float(size[1]):.0f}pt;min-width:{float(size[1]):.0f}pt"',
             element,
             count=1,
         )

@@ -7,6 +7,9 @@ import unicodedata
 KEPT = frozenset("\n\t\N{SOFT HYPHEN}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 """Characters without a picture that belong to texts: scripts and emoji need them."""
 
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of Unicode: control characters, formats, surrogates, separators of lines and paragraphs."""
+
 
 def visible(text: str) -> str:
     """A text with what cannot be seen, turns the direction of reading or is no character replaced by its code, as [U+202E].
@@ -19,7 +22,7 @@ def visible(text: str) -> str:
 def shown(character: str) -> str:
     """One character of ``visible``."""
     code = ord(character)
-    if character in KEPT or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+    if character in KEPT or unicodedata.category(character) not in HIDDEN:
         return character
     if code < 0x20:
         return chr(0x2400 + code)
