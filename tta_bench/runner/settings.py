@@ -98,6 +98,18 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     Raises:
         ValueError: a value is out of range or does not fit the others; the message names the key, the value and the rule.
     """
+    found = described(config)
+    for spec in (found.candidate, *found.controls):
+        if spec.run_id == found.baseline.run_id:
+            raise ValueError(
+                f"sampler={spec.sampler.name}: is the same run as the baseline; "
+                "change the sampler, the baseline or a parameter of one"
+            )
+    return found
+
+
+def described(config: Mapping[str, Any]) -> Comparison:
+    """As ``comparison``, of a candidate that may be the baseline."""
     n_problems = whole(config, "n_problems", 1)
     model, manner = model_settings(config["model"]), config["model"]
     task_entry = catalog.entry_of("task", config["task"])
@@ -164,12 +176,6 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         if model.compile and cache != "none":
             raise ValueError(
                 f"model.compile=true: compiled code keeps no keys and values; use cache=none instead of cache={cache}"
-            )
-    for spec in (found.candidate, *found.controls):
-        if spec.run_id == found.baseline.run_id:
-            raise ValueError(
-                f"sampler={spec.sampler.name}: is the same run as the baseline; "
-                "change the sampler, the baseline or a parameter of one"
             )
     return found
 
