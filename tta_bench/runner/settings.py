@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tta_bench import catalog
+from tta_bench.integrations.trackers import Tracking
 from tta_bench.models.checkpoint import ModelSettings, check_end_ids, fingerprint
 from tta_bench.models.loading import resolve_device, resolve_dtype
 from tta_bench.runner.constraint import Constraint, constraint_of
@@ -33,6 +34,7 @@ class Comparison:
         effort: batch size, failures, time.
         output_dir, report_dir: where runs and report go.
         name: of the report.
+        tracking: who is told of the runs while they are made; None tells nobody.
     """
 
     baseline: RunSpec
@@ -46,6 +48,7 @@ class Comparison:
     output_dir: Path
     report_dir: Path
     name: str
+    tracking: Tracking | None = None
 
     @property
     def runs(self) -> list[RunSpec]:
@@ -168,6 +171,7 @@ def described(config: Mapping[str, Any]) -> Comparison:
         output_dir=folder(config, "output_dir"),
         report_dir=folder(config, "report_dir"),
         name=str(config["name"]),
+        tracking=tracking_of(config),
     )
     for spec in found.runs:
         spec.check(found.task, found.problems)
@@ -178,6 +182,16 @@ def described(config: Mapping[str, Any]) -> Comparison:
                 f"model.compile=true: compiled code keeps no keys and values; use cache=none instead of cache={cache}"
             )
     return found
+
+
+def tracking_of(config: Mapping[str, Any]) -> Tracking | None:
+    """The tracker that a configuration names, None where it names none.
+
+    Raises:
+        ValueError: there is no such tracker, or it is not installed.
+    """
+    name = config["tracker"]
+    return None if name in (None, "none") else Tracking(str(name), str(config["tracker_project"] or ""))
 
 
 MODEL_KEYS = (
