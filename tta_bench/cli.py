@@ -36,6 +36,7 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench likelihood [KEY=VALUE ...]    how often a task's right choice is the most probable one; resumes
   tta-bench likelihood --compare A B      two of these, paired; the beginnings of their names will do, DIR may follow
   tta-bench perplexity RUN ... [DIR]      how probable its model, or model=ANOTHER, finds a run's answers
+  tta-bench push OWNER/NAME [DIR] ...     publishes runs as a data set, or writes it: --to FOLDER (docs/publishing.md)
   tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
   tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes
   tta-bench --version
@@ -58,7 +59,21 @@ DIR is an output folder (default: outputs), for analyze also a report folder. So
 Exit codes: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted.
 """
 
-COMMANDS = ("run", "plan", "tune", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "doctor", "clean")
+COMMANDS = (
+    "run",
+    "plan",
+    "tune",
+    "analyze",
+    "ls",
+    "show",
+    "explain",
+    "score",
+    "likelihood",
+    "perplexity",
+    "push",
+    "doctor",
+    "clean",
+)
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -85,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     own = {
         "run": run, "plan": plan, "tune": tune, "analyze": analyze, "likelihood": likelihood, "perplexity": perplexity,
-        "doctor": doctor,
+        "push": push, "doctor": doctor,
     }  # fmt: skip
     does = own.get(command, partial(on_disk, command))
     try:
@@ -346,6 +361,17 @@ def perplexity(words: list[str]) -> int:
         refuse(error)
         return FAILED
     except ValueError as error:
+        return refuse(error)
+
+
+def push(words: list[str]) -> int:
+    """``tta-bench push``: runs as a data set."""
+    from tta_bench.commands.push import main
+    from tta_bench.runner.disk import StoreError
+
+    try:
+        return main(words, make_console())
+    except (ValueError, StoreError) as error:
         return refuse(error)
 
 
