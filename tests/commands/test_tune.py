@@ -172,7 +172,7 @@ def test_problems_that_fail_fail_the_trial_and_are_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr(execute, "decode_batch", fail_some)
         assert tune(tmp_path, *words) == cli.FAILED
-    assert "has 0 of 2 answers on dev" in capsys.readouterr().err
+    assert "lacks answers (tta-bench show json-tta-" in capsys.readouterr().err
     assert tune(tmp_path, *words) == 0
     assert sorted(table(tmp_path, "dev/trials.csv")["state"]) == ["baseline", "done", "done"]
 

@@ -21,6 +21,7 @@ from tta_bench.rng import digest
 from tta_bench.runner.progress import Display
 from tta_bench.runner.select import Choice, check_apart, dev_means, with_choice
 from tta_bench.runner.settings import Comparison, number, whole
+from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.stopping import stop_requests
 from tta_bench.runner.study import describe_study, read_study, run_comparison, untouched, write_study
 from tta_bench.runner.survey import survey
@@ -30,6 +31,9 @@ from tta_bench.tuning.space import Space
 FAILED = 1
 
 BEST = "best"
+
+AFRESH = "Search in another output_dir"
+"""How to do again what cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def tune(asked: Tuning, console: Console) -> int:
         check_apart([on_dev], [asked.setting(asked.plan.space.first, "test")])
     check(Asked((on_dev,), asked.tests, asked.allow, None, lambda *_: None))
     if not asked.allow.differences:
-        check_comparable((on_dev,), survey((on_dev,)), "Search in another output_dir")
+        check_comparable((on_dev,), survey((on_dev,)), AFRESH)
     search = Search(asked.folder, asked.plan)
     say(console, announcement(asked, search))
     search = replace(search, max_passes=run_search(asked, search, console))
@@ -194,10 +198,7 @@ def run_search(asked: Tuning, search: Search, console: Console) -> float:
     total = first.size * (1 + int(min(asked.plan.trials, asked.plan.space.size)) - done)
     with Display(console, total, quiet=True).shown() as display, stop_requests(display.interject) as check_stop:
         do(replace(first, candidate=first.baseline, controls=()), display, check_stop)
-        try:
-            cost = dev_means(first.baseline, first, allow_missing=False)[1]
-        except ValueError as error:
-            raise ValueError(f"the baseline is not complete, so nothing can be compared with it: {error}") from error
+        _, cost = measured(first.baseline, first)
         search = replace(search, max_passes=cost if asked.max_passes is None else asked.max_passes)
         while True:
             with search.claimed(check_stop, lambda: say(console, "waiting for another process's last trials")) as claim:
@@ -216,9 +217,11 @@ def try_out(claim: Claim, asked: Tuning, search: Search, display: Display, check
         search.fail(claim, str(error), again=False)
         say(display.console, f"{head}  FAILED: {error}", "yellow")
         return
-    do(replace(comparison, baseline=comparison.candidate), display, check_stop)
     try:
-        score, passes, _ = dev_means(comparison.candidate, comparison, allow_missing=False)
+        if not asked.allow.differences:
+            check_comparable((comparison,), survey((comparison,)), AFRESH)
+        do(replace(comparison, baseline=comparison.candidate), display, check_stop)
+        score, passes = measured(comparison.candidate, comparison)
     except ValueError as error:
         search.fail(claim, str(error), again=True)
         say(display.console, f"{head}  FAILED: {error}", "yellow")
@@ -232,6 +235,21 @@ def do(comparison: Comparison, display: Display, check_stop: Callable[[], None])
     run_comparison(comparison, display, check_stop)
     if any(untouched(spec, comparison) for spec in comparison.runs):
         run_comparison(comparison, display, check_stop, last_round=True)
+
+
+def measured(spec: RunSpec, comparison: Comparison) -> tuple[float, float]:
+    """Mean score and forward passes of a run on dev.
+
+    Raises:
+        ValueError: it lacks answers.
+    """
+    try:
+        score, passes, _ = dev_means(spec, comparison, allow_missing=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{spec.run_id} lacks answers (tta-bench show {spec.run_id} tells why); the same command tries again"
+        ) from error
+    return score, passes
 
 
 def write_comparisons(trials: Sequence[Trial], asked: Tuning, on_dev: Comparison) -> None:

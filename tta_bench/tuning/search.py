@@ -221,25 +221,35 @@ class Search:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _taken_over(self) -> tuple[Claim, FileLock] | None:
-        """A trial that a process was killed over; one that did not get its whole setting yet is given up."""
+        """A trial that a process was killed over. One that did not get its whole setting yet, or repeats another, is ended."""
         for number in [frozen.number for frozen in self._frozen() if frozen.state.name == "RUNNING"]:
             lock = self._held(number)
             if lock is None:
                 continue
             frozen = self._frozen()[number]
-            if frozen.state.name == "RUNNING" and self._complete(frozen):
-                return Claim(number, self.plan.space.words(frozen.params), taken_over=True), lock
             if frozen.state.name == "RUNNING":
-                self._close(number, "unborn", True)
-            lock.release()
+                words = self.plan.space.words(frozen.params) if self._complete(frozen) else ()
+                same = self._repeats(words, number)
+                if words and same is None:
+                    return Claim(number, words, taken_over=True), lock
+                self._close(number, "unborn" if same is None else "repeats", same)
+            lock.release()  # or it was told in the meantime
         return None
+
+    def _repeats(self, words: tuple[str, ...], number: int) -> int | None:
+        """The earlier trial of a setting that makes another one of no use; one that failed before this visit does not."""
+        earlier = [trial for trial in map(self._told, self._frozen()[:number]) if trial and trial.words == words]
+        return None if not earlier or self._worth_another(earlier[-1]) else earlier[-1].number
+
+    def _worth_another(self, trial: Trial) -> bool:
+        return trial.state == "failed" and trial.again and trial.number < self.visit
 
     def _asked(self) -> tuple[Claim, FileLock] | None:
         """A new trial; None when enough were asked for."""
         while True:
             tried = {trial.words: trial for trial in self.trials()}
             frozen = self._frozen()
-            failed = [t for t in tried.values() if t.state == "failed" and t.again and t.number < self.visit]
+            failed = [trial for trial in tried.values() if self._worth_another(trial)]
             waiting = [trial.number for trial in frozen if trial.state.name == "WAITING"]  # its process was killed here
             if failed and not waiting:
                 self.study.enqueue_trial(frozen[failed[0].number].params)
@@ -254,10 +264,10 @@ class Search:
             assert lock, "nobody holds a trial that is not there"
             asked = self.study.ask({one.key: one.distribution() for one in self.plan.space.dimensions})
             words = self.plan.space.words(asked.params)
-            same = tried.get(words)
-            if same is None or same in failed:
+            same = self._repeats(words, asked.number)
+            if same is None:
                 return Claim(asked.number, words), lock
-            self._close(asked.number, "repeats", same.number)
+            self._close(asked.number, "repeats", same)
             lock.release()
 
     def _untried(self, tried: Collection[tuple[str, ...]], number: int) -> dict[str, Any]:
@@ -273,7 +283,7 @@ class Search:
     def _told(self, frozen: FrozenTrial) -> Trial | None:
         """A trial as it is told to others; None of one that repeats another, or has no setting."""
         told = frozen.user_attrs
-        if "repeats" in told or not self._complete(frozen):
+        if "repeats" in told or "unborn" in told or not self._complete(frozen):
             return None
         words = self.plan.space.words(frozen.params)
         if frozen.state.name == "COMPLETE":
@@ -291,7 +301,7 @@ class Search:
 
         return optuna.trial.Trial(self.study, self._frozen()[number]._trial_id)
 
-    def _close(self, number: int, key: str, value: str | float) -> None:
+    def _close(self, number: int, key: str, value: str | int | None) -> None:
         """End a trial without a result; ``key`` and ``value`` say why."""
         from optuna.trial import TrialState
 
