@@ -238,7 +238,6 @@ def tune(words: list[str]) -> int:
     """``tta-bench tune``: what is swept is searched, on dev; the best setting is confirmed on test."""
     from tta_bench.commands.tune import tune, tuning
     from tta_bench.runner.disk import StoreError
-    from tta_bench.runner.settings import described
     from tta_bench.runner.threads import limit_threads
     from tta_bench.tuning.search import check_installed
 
@@ -247,14 +246,11 @@ def tune(words: list[str]) -> int:
         check_installed()
         fixed, space = searched([word for word in words if word not in ("-m", "--multirun")])
 
-        def composed(*more: str) -> dict[str, Any]:
+        def composed(more: tuple[str, ...]) -> dict[str, Any]:
             return compose(["+tune=default", *fixed, *more])
 
-        def setting(chosen: Sequence[str], split: str) -> Comparison:
-            return described(composed(*chosen, f"split={split}"))
-
-        config = composed(*(word for word in space.first if word.startswith("sampler=")))
-        return tune(tuning(space, setting, config, test_plan(config), allowances(config)), make_console())
+        config = composed(tuple(word for word in space.first if word.startswith("sampler=")))
+        return tune(tuning(space, composed, config, test_plan(config), allowances(config)), make_console())
     except StoreError as error:
         refuse(error)
         return FAILED
@@ -274,7 +270,7 @@ def searched(words: Sequence[str]) -> tuple[list[str], Space]:
     from tta_bench.tuning.space import Space
 
     studies = [word for word in words if re.match(r"\+?(experiment=|hydra[./@])", word)]
-    saved = compose(studies, with_hydra=True)["hydra"]["sweeper"].get("params") or {}
+    saved = (compose(studies, with_hydra=True)["hydra"]["sweeper"].get("params") or {}) if studies else {}
     given = {word.partition("=")[0] for word in words}
     every = [*(f"{key}={value}" for key, value in saved.items() if key not in given), *words]
     try:

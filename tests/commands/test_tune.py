@@ -17,7 +17,7 @@ from tta_bench.commands.tune import chosen
 from tta_bench.runner.store import RunFolder
 from tta_bench.tuning.search import Trial
 
-WORDS = ("task=json", "n_problems=6", "trials=5", "baseline_steps=4", *QUICK)
+WORDS = ("task=json", "n_problems=6", "trials=4", "baseline_steps=4", *QUICK)
 SPACE = ("sampler.remask_top_pct=interval(0,0.6)", "steps=2,4,6")
 
 
@@ -39,7 +39,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_front_is_what_no_other_setting_beats(searched: Path) -> None:
     trials = table(searched, "dev/trials.csv")
     done = trials[trials["state"] == "done"].to_dict("records")
-    assert len(done) == len({row["settings"] for row in done}) == 5
+    assert len(done) == len({row["settings"] for row in done}) == 4
     points = {(row["forward_passes"], row["score"]) for row in done}
     front = {a for a in points if not any(b != a and b[0] <= a[0] and b[1] >= a[1] for b in points)}
     listed = table(searched, "dev/pareto.csv")
@@ -66,26 +66,26 @@ def test_the_best_within_the_bound_is_confirmed_against_the_baseline(searched: P
     assert {**configs[1], "split": "dev"} == configs[2]
     told = RunFolder(searched / "runs" / test["run_id"][1]).manifest()["selection"]
     assert told["on_dev"] == best["run_id"]
-    assert len(told["scores"]) == 5
+    assert len(told["scores"]) == 4
     study = json.loads((searched / "reports" / "default" / "study.json").read_text())
-    assert study["notes"][0].startswith("chosen on dev among 5 settings, the best of those with at most 4 forward passes")
+    assert study["notes"][0].startswith("chosen on dev among 4 settings, the best of those with at most 4 forward passes")
     assert study["notes"][0] in (searched / "reports" / "default" / "report.html").read_text()
     splits = [RunFolder(path).config()["split"] for path in (searched / "runs").iterdir()]
-    assert (splits.count("test"), splits.count("dev")) == (2, 6)
+    assert (splits.count("test"), splits.count("dev")) == (2, 5)
 
 
 def test_given_again_nothing_is_done(searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     before = (searched / "reports" / "default" / "dev" / "trials.csv").read_bytes()
     monkeypatch.setattr("tta_bench.runner.study.load", lambda *_: pytest.fail("a model was loaded"))
-    assert tune(searched, *reversed(SPACE)) == 0
+    assert tune(searched, *reversed(SPACE), "choose=null") == 0
     assert (searched / "reports" / "default" / "dev" / "trials.csv").read_bytes() == before
-    assert "5 to be tried by tpe, 5 done already" in capsys.readouterr().out
+    assert "4 to be tried by tpe, 4 done already" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_all_that_was_tried_can_be_analysed(searched: Path) -> None:
     assert cli.main(["analyze", str(searched / "reports" / "default" / "dev"), *QUICK]) == 0
-    assert len(table(searched, "dev/summary.csv")) == 6
+    assert len(table(searched, "dev/summary.csv")) == 5
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert "Go on with: tta-bench tune task=json" in capsys.readouterr().err
     assert tune(tmp_path, *words) == 0
     assert "(taken over)" in capsys.readouterr().out
-    assert len(calls) == 2 * 6 + 1  # the batch that was stopped was begun twice
+    assert len(calls) == 2 * 5 + 1  # the batch that was stopped was begun twice
     assert table(tmp_path, "dev/trials.csv").equals(table(searched, "dev/trials.csv"))
     assert not (tmp_path / "reports" / "default" / "study.json").exists()
 
@@ -120,13 +120,10 @@ BAD = [
     (["split=test"], "split=test: a search looks at its problems again and again, so it is done on dev"),
     (["select=best_on_dev"], "select=best_on_dev: tune chooses by"),
     (["sampler.tta_kk=3,5"], "sampler tta has no parameter 'tta_kk'; did you mean tta_k"),
-    (["sampler=tta,threshhold"], "unknown sampler 'threshhold'; did you mean threshold"),
     (["sampler.remask_top_pct=interval(0,1.5)"], "remask_top_pct=1.5: must be a share"),
-    (["sampler.tta_k=range(0,8,2)"], "tta_k=0: must be at least 1"),
     (["trial=3"], "did you mean trials"),
     (["max_passes=cheap"], "max_passes=cheap: must be a number, baseline, or null"),
     (["choose=worst"], "choose=worst: must be a whole number, at least 0, or best, or null"),
-    (["baseline_steps=0"], "baseline_steps=0: must be a whole number"),
 ]
 
 
@@ -144,8 +141,11 @@ def test_bad_input_is_refused_before_anything_runs(
 
 
 def test_trials_that_fail_are_told_and_the_search_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Six steps cannot be shared among four blocks, which only this one combination asks for."""
-    words = ["block_length=null,10", "gen_length=40", "steps=4,6", "n_problems=2"]
+    """Six steps cannot be shared among four blocks, which only this one combination asks for.
+
+    Nor can the seven of the baseline, which is asked for none.
+    """
+    words = ["block_length=null,10", "gen_length=40", "steps=4,6", "n_problems=2", "baseline_steps=7"]
     assert tune(tmp_path, *words, "choose=null") == 0
     said = capsys.readouterr()
     assert "block_length=10 steps=6  FAILED: steps=6: must be divisible by the number of blocks, 4" in said.out

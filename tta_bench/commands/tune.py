@@ -20,7 +20,7 @@ from tta_bench.commands.tune_table import BASELINE, named, print_front, table_of
 from tta_bench.rng import digest
 from tta_bench.runner.progress import Display
 from tta_bench.runner.select import Choice, check_apart, dev_means, with_choice
-from tta_bench.runner.settings import Comparison, number, whole
+from tta_bench.runner.settings import Comparison, described, number, whole
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.stopping import stop_requests
 from tta_bench.runner.study import describe_study, read_study, run_comparison, untouched, write_study
@@ -69,7 +69,7 @@ class Tuning:
 
 def tuning(
     space: Space,
-    setting: Callable[[tuple[str, ...], str], Comparison],
+    composed: Callable[[tuple[str, ...]], dict[str, Any]],
     config: Mapping[str, Any],
     tests: TestPlan,
     allow: Allowances,
@@ -78,8 +78,8 @@ def tuning(
 
     Args:
         space: what is searched.
-        setting: compares a setting, given as words, on a split.
-        config: resolved, with the keys of conf/tune.
+        composed: the configuration for some words more.
+        config: that for none, with the keys of conf/tune.
         tests, allow: of the analysis.
 
     Raises:
@@ -102,12 +102,19 @@ def tuning(
     )
     steps = () if config["baseline_steps"] is None else (f"steps={whole(config, 'baseline_steps', 1)}",)
     basic = [word for word in space.first if word.lstrip("+").startswith("sampler")]
-    composed = cache(setting)  # which takes Hydra a third of a second
-    every = [composed(words, "dev") for words in space.to_check()]
-    baseline = replace(composed((*basic, *steps), "dev"), candidate=every[0].candidate)
+
+    @cache  # Hydra takes a third of a second
+    def alone(words: tuple[str, ...], split: str) -> Comparison:
+        # The baseline is not asked to fit what is searched.
+        found = composed((*words, f"split={split}"))
+        return described({**found, "baseline": found["sampler"]})
+
+    every = [alone(words, "dev") for words in space.to_check()]
+    found = composed((*basic, *steps))
+    baseline = replace(described({**found, "sampler": found["baseline"], "controls": {}}), candidate=every[0].candidate)
 
     def against_baseline(words: tuple[str, ...], split: str) -> Comparison:
-        found = composed(words, split)
+        found = alone(words, split)
         return replace(found, baseline=replace(baseline.baseline, split=split, task_data=found.candidate.task_data))
 
     return Tuning(plan, baseline, against_baseline, bound(config), choice(config), tests, allow)

@@ -101,12 +101,12 @@ def print_front(found: pd.DataFrame, first: Comparison, cap: float, folder: Path
             escape(str(row["settings"])),
             f"{100 * row['score']:.1f} {half_width(row['score_ci_low'], row['score_ci_high'])}",
             "" if base else f"{100 * row['delta']:+.1f} {interval(row['delta_ci_low'], row['delta_ci_high'])}",
-            f"{row['forward_passes']:.4g}",
-            style="bold" if base else "dim" if row["forward_passes"] > cap + 1e-9 else "",
+            f"{row['forward_passes']:.4g}{' ' if base or row['forward_passes'] <= cap + 1e-9 else '*'}",
+            style="bold" if base else "",
         )
     console.print()
     console.print(table)
-    above = " Dim: above max_passes." if (rows["forward_passes"] > cap + 1e-9).any() else ""
+    above = f" *: above max_passes, {cap:.4g}." if (rows["forward_passes"] > cap + 1e-9).any() else ""
     say(
         console,
         f"{done} settings tried on {first.n_problems} problems. Each interval is of that setting by itself: what is best "
