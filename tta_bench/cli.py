@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tta_bench.analysis.plan import Allowances, TestPlan
     from tta_bench.commands.run import Asked
     from tta_bench.runner.settings import Comparison
+    from tta_bench.tuning.space import Dimension, Space
 
 HELP = """\
 tta_bench: decoding strategies of masked diffusion language models, compared fairly.
@@ -27,6 +28,7 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench run experiment=demo           a saved study
   tta-bench run --fresh ...               does everything again; what was there is moved to OUTPUT_DIR/replaced
   tta-bench plan [-m] [KEY=VALUE ...]     what run would do: runs, forward passes, time, minimum detectable effect
+  tta-bench tune KEY=V1,V2,... ...        search settings on dev, the best is confirmed on test; resumes (docs/tune.md)
   tta-bench analyze [DIR] [KEY=VALUE ...] the table, figures and report again, from what is on disk; needs no model
   tta-bench ls [DIR]                      runs on disk and how far they are
   tta-bench show RUN [DIR]                all about one run, errors included; the beginning of its name will do
@@ -37,6 +39,7 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
   tta-bench perplexity RUN ... [DIR]      how probable its model, or model=ANOTHER, finds a run's answers
   tta-bench analyze paper=true [STUDIES]  tables and figures of all studies below a folder (default: experiments) into one
   tta-bench export RUN ... [DIR] --to FOLDER  runs as logs of Inspect, for inspect view
+  tta-bench push OWNER/NAME [DIR] ...     publishes runs as a data set, or writes it: --to FOLDER (docs/publishing.md)
   tta-bench doctor [KEY=VALUE ...]        checks this machine, the model and the harness itself
   tta-bench clean [RUN ...] [DIR]         lists what can go, asks, deletes
   tta-bench --version
@@ -62,7 +65,8 @@ Exit codes: 0 done, 1 failed or incomplete, 2 refused, 130 interrupted.
 """
 
 COMMANDS = (
-    "run", "plan", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "export", "doctor", "clean",
+    "run", "plan", "tune", "analyze", "ls", "show", "explain", "score", "likelihood", "perplexity", "export", "push", "doctor",
+    "clean",
 )  # fmt: skip
 KNOW_JSON = ("run", "analyze", "ls")
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -94,7 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from tta_bench.runner.stopping import terminable
 
-    own = {"run": run, "plan": plan, "analyze": analyze, "likelihood": likelihood, "perplexity": perplexity, "doctor": doctor}
+    own = {
+        "run": run, "plan": plan, "tune": tune, "analyze": analyze, "likelihood": likelihood, "perplexity": perplexity,
+        "push": push, "doctor": doctor,
+    }  # fmt: skip
     does = own.get(command, partial(on_disk, command))
     try:
         with terminable(), json_printed() if as_json else nullcontext():
@@ -234,6 +241,69 @@ def plan(words: list[str]) -> int:
     return 0
 
 
+def tune(words: list[str]) -> int:
+    """``tta-bench tune``: what is swept is searched, on dev; the best setting is confirmed on test."""
+    from tta_bench.commands.tune import tune, tuning
+    from tta_bench.runner.disk import StoreError
+    from tta_bench.runner.threads import limit_threads
+    from tta_bench.tuning.search import check_installed
+
+    limit_threads()
+    try:
+        check_installed()
+        fixed, space = searched([word for word in words if word not in ("-m", "--multirun")])
+
+        def composed(more: tuple[str, ...]) -> dict[str, Any]:
+            return compose(["+tune=default", *fixed, *more])
+
+        config = composed(tuple(word for word in space.first if word.startswith("sampler=")))
+        return tune(tuning(space, composed, config, test_plan(config), allowances(config)), make_console())
+    except StoreError as error:
+        refuse(error)
+        return FAILED
+    except ValueError as error:
+        return refuse(error)
+
+
+def searched(words: Sequence[str]) -> tuple[list[str], Space]:
+    """The overrides that fix a key, and what the others search: choices, ranges and intervals, those of a saved study included.
+
+    Raises:
+        ValueError: a word is no override, or holds what cannot be searched.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from tta_bench.tuning.space import Space
+
+    studies = [word for word in words if re.match(r"\+?(experiment=|hydra[./@])", word)]
+    saved = (compose(studies, with_hydra=True)["hydra"]["sweeper"].get("params") or {}) if studies else {}
+    given = {word.partition("=")[0] for word in words}
+    every = [*(f"{key}={value}" for key, value in saved.items() if key not in given), *words]
+    try:
+        parsed = OverridesParser.create().parse_overrides(every)
+    except HydraException as error:
+        raise ConfigurationError(explain(str(error), every)) from error
+    fixed = [word for word, part in zip(every, parsed, strict=True) if not part.is_sweep_override()]
+    return fixed, Space(tuple(dimension(word, part) for word, part in zip(every, parsed, strict=True) if word not in fixed))
+
+
+def dimension(word: str, override: Any) -> Dimension:
+    """What a swept override searches."""
+    from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+
+    from tta_bench.tuning.space import Choice, Range, range_of
+
+    key, value = word.partition("=")[0], override.value()
+    if isinstance(value, ChoiceSweep):
+        return Choice(key, tuple(override.sweep_string_iterator()))
+    if isinstance(value, RangeSweep):
+        return range_of(key, value.start, value.stop, value.step)
+    if isinstance(value, IntervalSweep):
+        return Range(key, value.start, value.end, 1 if isinstance(value.start, int) else None, log="log" in value.tags)
+    raise ConfigurationError(f"{word}: can be swept, but not searched; write the values out, as {key}=A,B")
+
+
 def doctor(words: list[str]) -> int:
     """``tta-bench doctor``: checks of machine, model and harness."""
     from tta_bench.commands.doctor import examine
@@ -294,6 +364,17 @@ def perplexity(words: list[str]) -> int:
         refuse(error)
         return FAILED
     except ValueError as error:
+        return refuse(error)
+
+
+def push(words: list[str]) -> int:
+    """``tta-bench push``: runs as a data set."""
+    from tta_bench.commands.push import main
+    from tta_bench.runner.disk import StoreError
+
+    try:
+        return main(words, make_console())
+    except (ValueError, StoreError) as error:
         return refuse(error)
 
 
@@ -444,7 +525,7 @@ def explain(message: str, overrides: Sequence[str], config: str = "config") -> s
     key = re.search(r"Could not override '([^']+)'", message)
     if key:
         parent, _, name = key.group(1).rpartition(".")
-        chosen = [word for word in overrides if re.match(r"(sampler|sampler@baseline|task|model|constraint)=\w+$", word)]
+        chosen = [word for word in overrides if re.match(r"(sampler|sampler@baseline|task|model|constraint|\+tune)=\w+$", word)]
         keys: Any = compose(chosen, name=config) if chosen != list(overrides) else {}
         for part in parent.split(".") if parent else []:
             keys = keys.get(part) if isinstance(keys, dict) else None

@@ -172,8 +172,15 @@ def do_comparison(comparison: Comparison, console: Console, *, last_round: bool)
         run_comparison(comparison, display, check_stop, last_round=last_round)
 
 
-def check_comparable(comparisons: Sequence[Comparison], surveys: Mapping[str, Survey]) -> None:
+def check_comparable(
+    comparisons: Sequence[Comparison], surveys: Mapping[str, Survey], afresh: str = "Do all of it again with --fresh"
+) -> None:
     """Refuse to make what could not be compared with what is on disk.
+
+    Args:
+        comparisons: that are asked for.
+        surveys: of their runs.
+        afresh: how to do all of it again, as the beginning of a sentence.
 
     Raises:
         ValueError: with the pairs, and what each would differ in.
@@ -183,7 +190,7 @@ def check_comparable(comparisons: Sequence[Comparison], surveys: Mapping[str, Su
         raise ValueError(
             "what is on disk cannot be compared with what would be done now:\n  "
             + "\n  ".join(reasons)
-            + "\nDo all of it again with --fresh, go back to the conditions of the first, or compare all the same with "
+            + f"\n{afresh}, go back to the conditions of the first, or compare all the same with "
             "analysis.allow_differences=true"
         )
 

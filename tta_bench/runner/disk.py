@@ -68,6 +68,22 @@ def append_durably(file: Path, data: bytes) -> None:
         sync_folder(file.parent)
 
 
+def cut_torn_line(file: Path) -> None:
+    """Cut a last line that has no line end: the process that wrote it was killed. Nothing is done where there is no file."""
+    if not file.exists():
+        return
+    with file.open("r+b") as stream:
+        end = stream.seek(0, 2)
+        place, tail = end, b""
+        while place > 0 and b"\n" not in tail:
+            place = max(0, place - (1 << 16))
+            stream.seek(place)
+            tail = stream.read(end - place)
+        whole = place + tail.rfind(b"\n") + 1
+        if whole < end:
+            stream.truncate(whole)
+
+
 def write_atomically(file: Path, data: bytes) -> None:
     """Write ``data`` beside ``file`` and rename it into place: a reader sees the old content or the new, never half of it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.part")

@@ -28,10 +28,11 @@ class Display:
 
     Attributes:
         total: answers that the sweep asks for.
+        quiet: leaves it to others to tell what became of a run.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
-        self.console = console
+    def __init__(self, console: Console, total: int, *, quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
         self.terminal = console.is_terminal
         text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))
         columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[pace]}", markup=False))
@@ -67,7 +68,7 @@ class Display:
         finally:
             self.bars.remove_task(watch.bar)
             self.bars.remove_task(watch.step_bar)
-            if watch.pace.made or watch.n_failed:
+            if (watch.pace.made or watch.n_failed) and not self.quiet:
                 self.console.print(watch.outcome, highlight=False, markup=False, soft_wrap=True)
 
 

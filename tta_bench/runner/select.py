@@ -24,6 +24,7 @@ class Choice:
         scores: mean score on dev of every candidate of this baseline, by run id on dev.
         settings: what tells it from the other candidates.
         n_missing: answers of the candidates that were missing when the choice was made.
+        rule: by which it was chosen.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Choice:
     scores: dict[str, float]
     settings: dict[str, Any]
     n_missing: int
+    rule: str = "best_on_dev"
 
     @property
     def sentence(self) -> str:
@@ -44,7 +46,7 @@ class Choice:
     def record(self, output_dir: Path) -> None:
         """Write into the manifest of the run on test how it was chosen."""
         folder = RunFolder(output_dir / "runs" / self.run_id)
-        selection = {"rule": "best_on_dev", "on_dev": self.on_dev, "scores": self.scores, "settings": self.settings}
+        selection = {"rule": self.rule, "on_dev": self.on_dev, "scores": self.scores, "settings": self.settings}
         with folder.claimed(wait=lambda: None):
             folder.open(folder.config()).write_manifest(folder.manifest() | {"selection": selection})
 

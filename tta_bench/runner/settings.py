@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tta_bench import catalog
+from tta_bench.integrations.trackers import Tracking
 from tta_bench.models.checkpoint import ModelSettings, check_end_ids, fingerprint
 from tta_bench.models.loading import resolve_device, resolve_dtype
 from tta_bench.runner.constraint import Constraint, constraint_of
@@ -33,6 +34,7 @@ class Comparison:
         effort: batch size, failures, time.
         output_dir, report_dir: where runs and report go.
         name: of the report.
+        tracking: who is told of the runs while they are made; None tells nobody.
     """
 
     baseline: RunSpec
@@ -46,6 +48,7 @@ class Comparison:
     output_dir: Path
     report_dir: Path
     name: str
+    tracking: Tracking | None = None
 
     @property
     def runs(self) -> list[RunSpec]:
@@ -98,6 +101,18 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     Raises:
         ValueError: a value is out of range or does not fit the others; the message names the key, the value and the rule.
     """
+    found = described(config)
+    for spec in (found.candidate, *found.controls):
+        if spec.run_id == found.baseline.run_id:
+            raise ValueError(
+                f"sampler={spec.sampler.name}: is the same run as the baseline; "
+                "change the sampler, the baseline or a parameter of one"
+            )
+    return found
+
+
+def described(config: Mapping[str, Any]) -> Comparison:
+    """As ``comparison``, of a candidate that may be the baseline."""
     n_problems = whole(config, "n_problems", 1)
     model, manner = model_settings(config["model"]), config["model"]
     task_entry = catalog.entry_of("task", config["task"])
@@ -156,16 +171,12 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
         output_dir=folder(config, "output_dir"),
         report_dir=folder(config, "report_dir"),
         name=str(config["name"]),
+        tracking=tracking_of(config),
     )
     for spec in found.runs:
         spec.check(found.task, found.problems)
     for spec in found.runs:
         check_compiled(spec)
-    for spec in (found.candidate, *found.controls):
-        if spec.run_id == found.baseline.run_id:
-            raise ValueError(
-                f"sampler={spec.sampler.name}: is the same run as the baseline; "
-                "change the sampler, the baseline or a parameter of one"
             )
     return found
 
@@ -179,6 +190,14 @@ def check_compiled(spec: RunSpec) -> None:
     cache = spec.sampler.parameters.get("cache", "none")
     if spec.compile and cache != "none":
         raise ValueError(f"model.compile=true: compiled code keeps no keys and values; use cache=none instead of cache={cache}")
+def tracking_of(config: Mapping[str, Any]) -> Tracking | None:
+    """The tracker that a configuration names, None where it names none.
+
+    Raises:
+        ValueError: there is no such tracker, or it is not installed.
+    """
+    name = config["tracker"]
+    return None if name in (None, "none") else Tracking(str(name), str(config["tracker_project"] or ""))
 
 
 MODEL_KEYS = (

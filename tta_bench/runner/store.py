@@ -20,7 +20,7 @@ from pyarrow.parquet import read_schema
 
 from tta_bench.rng import digest
 from tta_bench.runner.difference import identity
-from tta_bench.runner.disk import StoreError, append_durably, make_folder, storing, sync_folder, write_atomically
+from tta_bench.runner.disk import StoreError, append_durably, cut_torn_line, make_folder, storing, sync_folder, write_atomically
 
 Record = dict[str, Any]
 
@@ -140,7 +140,7 @@ class RunFolder:
         with storing(self.path):
             make_folder(self.path)
             self._freeze(config)
-            self._repair()
+            cut_torn_line(self.path / "records.jsonl")  # its work is done again
             return OpenRun(self, self.path.stat().st_ino)
 
     def _freeze(self, config: dict[str, Any]) -> None:
@@ -151,22 +151,6 @@ class RunFolder:
                 f"{self.path / 'config.yaml'}: holds another configuration than its run id says; "
                 "move the folder away and run again"
             )
-
-    def _repair(self) -> None:
-        """Cut a last line that has no line end: the process that wrote it was killed, so its work is done again."""
-        file = self.path / "records.jsonl"
-        if not file.exists():
-            return
-        with file.open("r+b") as stream:
-            end = stream.seek(0, 2)
-            place, tail = end, b""
-            while place > 0 and b"\n" not in tail:
-                place = max(0, place - (1 << 16))
-                stream.seek(place)
-                tail = stream.read(end - place)
-            whole = place + tail.rfind(b"\n") + 1
-            if whole < end:
-                stream.truncate(whole)
 
     def config(self) -> dict[str, Any]:
         """The frozen configuration, empty where none was written yet."""

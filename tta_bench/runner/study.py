@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tta_bench.integrations.trackers import Tracker, tracked
 from tta_bench.models.checkpoint import ModelSettings
 from tta_bench.models.hf import MaskedLM
 from tta_bench.models.loading import load
 from tta_bench.runner.batch import LoadedModel
 from tta_bench.runner.disk import make_folder, storing, write_atomically
-from tta_bench.runner.execute import ModelSource, TooManyFailuresError, execute
+from tta_bench.runner.execute import ModelSource, TooManyFailuresError, Watch, execute
 from tta_bench.runner.progress import Display
 from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
@@ -40,7 +41,7 @@ def run_comparison(
         check_stop()
         if last_round and not untouched(spec, comparison):
             continue
-        with display.run(spec, comparison.size) as watch:
+        with display.run(spec, comparison.size) as shown, told(spec, comparison, shown) as watch:
             try:
                 execute(
                     spec,
@@ -59,6 +60,25 @@ def run_comparison(
             except TooManyFailuresError as error:
                 # The other runs of a sweep can still be done; the report names this one as incomplete.
                 print(f"tta-bench: {error}", file=sys.stderr)
+
+
+def told(spec: RunSpec, comparison: Comparison, watch: Watch) -> AbstractContextManager[Watch]:
+    """A watch that tells the tracker of the comparison, too, if it has one."""
+    folder = RunFolder(comparison.output_dir / "runs" / spec.run_id)
+    config = {**spec.config(), "n_problems": comparison.n_problems, "replicates": comparison.replicates}
+
+    def begin(tracker: Tracker) -> Any:
+        return tracker.begin(spec.run_id, comparison.name, config, str(comparison.output_dir))
+
+    return tracked(comparison.tracking, watch, begin, lambda: in_short(folder))
+
+
+def in_short(folder: RunFolder) -> dict[str, float]:
+    """Means over the records of a run, and how many there are."""
+    records = folder.records().values()
+    good = [record for record in records if not record["error"]]
+    means = {key: sum(record[key] for record in good) / len(good) for key in ("score", "forward_passes") if good}
+    return {**means, "records": len(good), "errors": len(records) - len(good)}
 
 
 def patience(spec: RunSpec, check_stop: Callable[[], None]) -> Callable[[], None]:
