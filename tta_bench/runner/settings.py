@@ -177,7 +177,6 @@ def described(config: Mapping[str, Any]) -> Comparison:
         spec.check(found.task, found.problems)
     for spec in found.runs:
         check_compiled(spec)
-            )
     return found
 
 
@@ -190,6 +189,8 @@ def check_compiled(spec: RunSpec) -> None:
     cache = spec.sampler.parameters.get("cache", "none")
     if spec.compile and cache != "none":
         raise ValueError(f"model.compile=true: compiled code keeps no keys and values; use cache=none instead of cache={cache}")
+
+
 def tracking_of(config: Mapping[str, Any]) -> Tracking | None:
     """The tracker that a configuration names, None where it names none.
 
