@@ -122,11 +122,12 @@ class RunFolder:
         except StoreError:  # a lock that we cannot open, in somebody else's folder
             return False
 
-    def open(self, config: dict[str, Any]) -> OpenRun:
+    def open(self, config: dict[str, Any], *, shared: bool = False) -> OpenRun:
         """Make the folder ready to be written to by the process that has claimed it.
 
         Args:
             config: frozen at the first visit; later visits must bring the same.
+            shared: whether others join it.
 
         Raises:
             StoreError: the folder belongs to another configuration, or cannot be written to.
@@ -135,7 +136,12 @@ class RunFolder:
             make_folder(self.path)
             self._freeze(config)
             self._repair()
-            return OpenRun(self, self.path.stat().st_ino)
+            return OpenRun(self, self.path.stat().st_ino, shared)
+
+    def join(self) -> OpenRun:
+        """The folder as another process, that shares its work, has opened it."""
+        with storing(self.path):
+            return OpenRun(self, self.path.stat().st_ino, shared=True)
 
     def _freeze(self, config: dict[str, Any]) -> None:
         if not self.config():
@@ -267,10 +273,12 @@ class OpenRun:
     Attributes:
         folder: the run.
         inode: of the folder when it was opened.
+        shared: whether several processes add records; then they take turns.
     """
 
     folder: RunFolder
     inode: int
+    shared: bool = False
 
     def append(self, records: Sequence[Record], trace: pd.DataFrame) -> None:
         """Add the records of one batch; once this returns they survive a power cut. The trace is written first.
@@ -278,7 +286,7 @@ class OpenRun:
         Raises:
             StoreError: it cannot be written. The records before are intact.
         """
-        with storing(self.folder.path):
+        with storing(self.folder.path), self._turn():
             self._check_there()
             if len(trace):
                 self._add_trace(f"{digest(*(r['key'] for r in records), size=8):016x}", trace)
@@ -291,6 +299,17 @@ class OpenRun:
         with storing(self.folder.path):
             self._check_there()
             write_atomically(self.folder.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep the others from writing, and cut what one of them left half written when it was killed."""
+        if not self.shared:
+            yield
+            return
+        lock = self.folder.path.parent.parent / "locks" / f"{self.folder.path.name}.turn"
+        with FileLock(lock):
+            self.folder._repair()
+            yield
 
     def _check_there(self) -> None:
         """Refuse to go on in a folder that was deleted, or made anew by somebody else."""
