@@ -19,6 +19,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-slow: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[integrations]"
 	$(BIN)/python -m pytest -m slow -n logical --dist load
 
 lint: $(INSTALLED)
