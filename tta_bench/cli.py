@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tta_bench.analysis.plan import Allowances, TestPlan
+    from tta_bench.commands.elsewhere import Engine, Outcome
     from tta_bench.commands.run import Asked
+    from tta_bench.runner.ranks import Crew
     from tta_bench.runner.settings import Comparison
     from tta_bench.tuning.space import Dimension, Space
 
@@ -25,6 +28,7 @@ tta_bench: decoding strategies of masked diffusion language models, compared fai
 
   tta-bench run [KEY=VALUE ...]           baseline and candidate on a task's problems; resumes; ends with the table
   tta-bench run -m KEY=V1,V2,... ...      the same for every combination of values (a sweep)
+  tta-bench run -m hydra/launcher=joblib  a sweep in several processes; also slurm, slurm_local, ray (docs/scaling.md)
   tta-bench run experiment=demo           a saved study
   tta-bench run --fresh ...               does everything again; what was there is moved to OUTPUT_DIR/replaced
   tta-bench plan [-m] [KEY=VALUE ...]     what run would do: runs, forward passes, time, minimum detectable effect
@@ -147,18 +151,22 @@ def refuse(message: object) -> int:
 SHOWS_ONLY = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--resolve", "--package", "-p", "--shell-completion", "-sc")
 
 
-def understand(words: Sequence[str], *more: str) -> Asked:
+def understand(words: Sequence[str], *more: str, crew: Crew | None = None) -> Asked:
     """Compose and check every combination of overrides, so that a mistake in the last one costs nothing.
 
     Raises:
         ValueError: something is not as it must be; the message names the key, the value and the rule.
     """
+    from tta_bench.commands.elsewhere import engine_of
     from tta_bench.commands.run import Asked
 
     overrides = [word for word in words if word not in ("-m", "--multirun")]
-    jobs, multirun = expand(overrides, multirun=len(overrides) < len(words))
+    jobs, multirun, launcher = expand(overrides, multirun=len(overrides) < len(words))
     configs = [compose([*job, *more]) for job in jobs]
-    comparisons = [read(config) for config in configs]
+    engine = engine_of(launcher, multirun=multirun, device=str(configs[0]["device"]))
+    if crew:
+        check_crew(configs, engine)
+    comparisons = [read(config, here=engine is None or engine.near) for config in configs]
     tests = {test_plan(config) for config in configs}
     focus = {plan.focus for plan in tests} - {None}
     samplers = tuple(sorted({spec.sampler.name for found in comparisons for spec in found.runs}))
@@ -172,19 +180,73 @@ def understand(words: Sequence[str], *more: str) -> Asked:
         raise ConfigurationError(f"select={', '.join(map(str, rules))}: must be best_on_dev, or null to report all")
     sweep = ["--multirun"] if multirun else []
 
-    def send(chosen: Sequence[int] | None, last_round: bool) -> None:
+    def send(chosen: Sequence[int] | None, last_round: bool) -> list[Outcome]:
         # Jobs of a sweep say all that is swept, so that what a saved study sweeps must not be multiplied with it again.
         settled = ["hydra.sweeper.params=null"] if multirun else []
         whole = [[*sweep, *deferred(overrides), *more]]
         words = whole if chosen is None else [[*sweep, *jobs[i], *more, *settled] for i in chosen]
+        if engine:
+            does = last_job_elsewhere if last_round else job_elsewhere
+            return [outcome for sent in words for outcome in launch_elsewhere(sent, does, engine)]
         for sent in words:
             launch(sent, last_job if last_round else job)
+        return []
 
-    return Asked(tuple(comparisons), tests.pop(), allowed.pop(), rules.pop(), send)
+    return Asked(tuple(comparisons), tests.pop(), allowed.pop(), rules.pop(), send, engine, crew)
+
+
+def check_crew(configs: Sequence[dict[str, Any]], engine: Engine | None) -> None:
+    """Refuse what processes that share every run cannot do.
+
+    Raises:
+        ConfigurationError: a launcher besides, or one device for all of them.
+    """
+    if engine:
+        raise ConfigurationError(
+            f"hydra/launcher={engine.name}: accelerate or torchrun has started several processes that share every run already; "
+            "use one or the other"
+        )
+    for config in configs:
+        if ":" in str(config["device"]):
+            raise ConfigurationError(f"device={config['device']}: each process takes the GPU of its own rank; give device=cuda")
+        if config["model"]["device_map"]:
+            raise ConfigurationError(
+                f"model.device_map={config['model']['device_map']}: each process has one GPU; start a single process"
+            )
 
 
 def run(words: list[str]) -> int:
-    """``tta-bench run``: plan and check everything, do it through Hydra's launcher, report."""
+    """``tta-bench run``, alone or as one of several processes that share every run."""
+    if "LOCAL_RANK" not in os.environ:
+        return run_alone(words)
+    from tta_bench.runner.ranks import Crew, follow, ranks_here
+    from tta_bench.runner.stopping import stop_requests
+
+    try:
+        ranks = ranks_here()
+    except ValueError as error:
+        return refuse(error)
+    if ranks is None:
+        return run_alone(words)
+    if ranks.rank == 0:
+        crew = Crew(ranks, [])
+        try:
+            return run_alone(words, crew)
+        finally:
+            crew.dismiss()
+    from tta_bench.runner.threads import limit_threads
+
+    limit_threads()
+    try:
+        with stop_requests(lambda _: None) as check_stop:
+            follow(ranks, check_stop)
+    except KeyboardInterrupt:  # rank 0 says what there is to say
+        return INTERRUPTED
+    return 0
+
+
+def run_alone(words: list[str], crew: Crew | None = None) -> int:
+    """Plan and check everything, do it through Hydra's launcher or with the help of a crew, report."""
     if any(word.split("=")[0] in SHOWS_ONLY for word in words):
         launch(words, job)
         return 0
@@ -194,12 +256,13 @@ def run(words: list[str]) -> int:
 
     fresh, words = "--fresh" in words, [word for word in words if word != "--fresh"]
     try:
-        asked, console = understand(words), make_console()
+        asked, console = understand(words, crew=crew), make_console()
         if not asked.select:
             return run_all(asked, console, fresh=fresh)
         if any(comparison.candidate.split == "train" for comparison in asked.comparisons):
             raise ConfigurationError("split=train: select=best_on_dev chooses on dev and reports on test; leave split out")
-        return run_selected(understand(words, "split=dev"), understand(words, "split=test"), console, fresh=fresh)
+        dev, test = (understand(words, f"split={split}", crew=crew) for split in ("dev", "test"))
+        return run_selected(dev, test, console, fresh=fresh)
     except (AnalysisError, StoreError) as error:
         refuse(error)
         return FAILED
@@ -235,6 +298,11 @@ def plan(words: list[str]) -> int:
     try:
         words = [word for word in words if word != "--fresh"]
         asked = understand(words)
+        if asked.engine and not asked.engine.near:
+            raise ConfigurationError(
+                f"hydra/launcher={asked.engine.name}: plan tries a few problems in this process; leave the launcher out, on a "
+                "machine like those of the jobs"
+            )
         print_plan(understand(words, "split=dev") if asked.select else asked, make_console())
     except (ValueError, StoreError) as error:
         return refuse(error)
@@ -445,8 +513,8 @@ class ConfigurationError(ValueError):
     """Hydra cannot compose what was asked for; the message is made for people."""
 
 
-def expand(overrides: list[str], *, multirun: bool) -> tuple[list[list[str]], bool]:
-    """The overrides of every job of a sweep (Hydra's basic sweeper), or of the only job; and whether it is a sweep."""
+def expand(overrides: list[str], *, multirun: bool) -> tuple[list[list[str]], bool, dict[str, Any]]:
+    """The overrides of every job of a sweep (of Hydra's basic sweeper), or of the only one; whether it is one; its launcher."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -463,11 +531,11 @@ def expand(overrides: list[str], *, multirun: bool) -> tuple[list[list[str]], bo
         multirun = multirun or hydra["mode"] == "MULTIRUN"
         saved = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
         if not multirun:
-            return [overrides], False
+            return [overrides], False, hydra["launcher"]
         batches = BasicSweeper.split_arguments(parser.parse_overrides([*saved, *overrides]), None)
     except HydraException as error:
         raise ConfigurationError(explain(str(error), overrides)) from error
-    return [list(job) for job in batches[0]], True
+    return [list(job) for job in batches[0]], True, hydra["launcher"]
 
 
 def compose(overrides: list[str], *, with_hydra: bool = False, name: str = "config") -> dict[str, Any]:
@@ -490,7 +558,8 @@ def compose(overrides: list[str], *, with_hydra: bool = False, name: str = "conf
             if with_hydra:
                 hydra = config.hydra
                 mode = hydra.mode.name if hydra.mode else None
-                return {"hydra": {"mode": mode, "sweeper": OmegaConf.to_container(hydra.sweeper)}}
+                groups = {name: OmegaConf.to_container(hydra[name]) for name in ("sweeper", "launcher")}
+                return {"hydra": {"mode": mode, **groups}}
             found = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(explain(str(error), overrides, name)) from error
@@ -517,9 +586,13 @@ def explain(message: str, overrides: Sequence[str], config: str = "config") -> s
     """Hydra's message about a configuration, with the nearest existing name where one was misspelt."""
     from tta_bench.catalog import names, no_parameter, unknown
 
-    choice = re.search(r"Could not find '(\w+)/([^']*)'", message)
+    choice = re.search(r"Could not find '(hydra/launcher|\w+)/([^']*)'", message)
     if choice:
         group, name = choice.groups()
+        if group == "hydra/launcher":
+            from tta_bench.commands.elsewhere import no_launcher
+
+            return no_launcher(name)
         hint = "; for a checkpoint folder or hub id use model.name_or_path=..." if group == "model" else ""
         return unknown(group, name, names(group)) + hint
     key = re.search(r"Could not override '([^']+)'", message)
@@ -545,13 +618,18 @@ def explain(message: str, overrides: Sequence[str], config: str = "config") -> s
     return message.strip().replace("\n", " ")
 
 
-def read(config: dict[str, Any]) -> Comparison:
-    """The comparison that a configuration describes, checked, for a process that uses no more threads than it has cores for."""
+def read(config: dict[str, Any], *, here: bool = True) -> Comparison:
+    """The comparison that a configuration describes, checked, for a process that uses no more threads than it has cores for.
+
+    Args:
+        config: resolved.
+        here: whether it is done on this machine.
+    """
     from tta_bench.runner.settings import comparison
     from tta_bench.runner.threads import limit_threads
 
     limit_threads()
-    return comparison(config)
+    return comparison(config, here=here)
 
 
 def launch(words: Sequence[str], what: Callable[[DictConfig], None]) -> None:
@@ -580,20 +658,80 @@ def last_job(config: DictConfig) -> None:
 
 def do(config: DictConfig, *, last_round: bool) -> None:
     """A job."""
-    from omegaconf import OmegaConf
-
     from tta_bench.commands.run import do_comparison
     from tta_bench.models.checkpoint import CheckpointError
     from tta_bench.runner.disk import StoreError
+    from tta_bench.runner.ranks import RankError
 
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
     try:
-        do_comparison(read({str(key): value for key, value in plain.items()}), make_console(), last_round=last_round)
-    except (StoreError, CheckpointError) as error:
+        do_comparison(read(resolved(config)), make_console(), last_round=last_round)
+    except (StoreError, CheckpointError, RankError) as error:
         # Hydra would catch it and start the next job, which would fail in the same way.
         refuse(error)
         raise SystemExit(BAD_INPUT if isinstance(error, CheckpointError) else FAILED) from error
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A job's configuration as plain values."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def launch_elsewhere(words: Sequence[str], what: Callable[[DictConfig], Outcome], engine: Engine) -> list[Outcome]:
+    """Have a launcher call ``what`` for each combination, in processes of its own; returns what became of them.
+
+    ``hydra.main`` would end this process where a job failed, and keep what the others return to itself.
+    """
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    from tta_bench.commands.elsewhere import died
+
+    if engine.name == "ray":
+        from hydra_plugins.tta_bench import register
+
+        register()
+    GlobalHydra.instance().clear()
+    overrides = [word for word in words if word != "--multirun"]
+    try:
+        with initialize_config_module("tta_bench.conf", job_name="tta-bench", version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            batches = hydra.multirun("config", what, overrides)
+    except Exception as error:  # every engine has its own for a process that died
+        return [died(engine, error)]
+    return [returned.return_value for batch in batches for returned in batch]
+
+
+def job_elsewhere(config: DictConfig) -> Outcome:
+    """``job``, for a process that a launcher made."""
+    return do_there(config, last_round=False)
+
+
+def last_job_elsewhere(config: DictConfig) -> Outcome:
+    """``last_job``, for a process that a launcher made."""
+    return do_there(config, last_round=True)
+
+
+def do_there(config: DictConfig, *, last_round: bool) -> Outcome:
+    """A job, in a process that a launcher made: what it says are whole lines, and what goes wrong is its answer."""
+    from rich.console import Console
+
+    from tta_bench.commands.elsewhere import outcome
+    from tta_bench.commands.run import check_comparable, do_comparison
+    from tta_bench.runner.survey import survey
+
+    def prepare() -> Callable[[], None]:
+        plain = resolved(config)
+        comparison = read(plain)
+        if not allowances(plain).differences:
+            check_comparable([comparison], survey([comparison]))
+        return partial(do_comparison, comparison, Console(width=120, force_terminal=False), last_round=last_round)
+
+    return outcome(prepare)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ def test_the_command_runs_from_a_wheel_in_another_folder(tmp_path: Path) -> None
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     zipfile.ZipFile(wheel).extractall(site)
+    for file in ("tta_bench/conf/hydra/launcher/slurm.yaml", "hydra_plugins/tta_bench/__init__.py"):
+        assert (site / file).is_file(), file
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "import tta_bench, tta_bench.conf; from tta_bench.cli import main\n"

@@ -29,7 +29,7 @@ def test_every_study_has_a_page_with_its_command(name: str) -> None:
 def test_every_study_composes_whole_and_in_little(name: str) -> None:
     found = []
     for words in ([], ["settings=quick"]):
-        jobs, multirun = cli.expand([f"experiment={name}", *words], multirun=False)
+        jobs, multirun, _ = cli.expand([f"experiment={name}", *words], multirun=False)
         assert multirun
         found.append(cli.read(cli.compose(jobs[-1])))
     whole, little = found

@@ -176,22 +176,46 @@ def disk(comparison: Comparison) -> Finding:
     return Finding(free > LITTLE_DISK, "disk", detail, "less than 1 GB is free: choose another output_dir, or tta-bench clean")
 
 
-ASK = """
+HOLD = """
 import sys, pathlib
 from tta_bench.runner.store import RunFolder
-print(RunFolder(pathlib.Path(sys.argv[1])).busy())
+with RunFolder(pathlib.Path(sys.argv[1])).claimed():
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
 def locks(output_dir: Path) -> Finding:
-    """Whether another process sees that a run is claimed."""
+    """Whether a run that another process holds is closed to this one, and open again when that process is killed."""
     with tempfile.TemporaryDirectory(dir=output_dir) as folder:
         run = RunFolder(Path(folder) / "runs" / "probe")
-        ask = [sys.executable, "-c", ASK, str(run.path)]
-        with run.claimed():
-            seen = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
-    remedy = "locks do not work in this folder: let only one process at a time write to it, or choose another output_dir"
-    return Finding(seen.strip() == "True", "locks", "another process sees that a run is claimed", remedy)
+        command = [sys.executable, "-c", HOLD, str(run.path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            held = holder.stdout.readline().strip() == "held"
+            closed = held and run.busy()
+            holder.kill()
+        opened = not run.busy()
+    kind = file_system(output_dir)
+    detail = f"a run that another process holds is closed, and open when that is killed ({kind} file system)"
+    if kind in SHARED:
+        detail += "; whether that holds between machines, docs/scaling.md says how to find out"
+    remedy = (
+        "locks do not work in this folder: let only one process at a time write to it, choose another output_dir, or have it "
+        "mounted with locks (docs/scaling.md)"
+    )
+    return Finding(closed and opened, "locks", detail, remedy)
+
+
+SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "9p", "virtiofs", "fuse.glusterfs")
+"""File systems that several machines may have mounted."""
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies in, as the operating system names it."""
+    place = folder.resolve()
+    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    return next((mounts[parent] for parent in (place, *place.parents) if parent in mounts), "unknown")
 
 
 def model(patient: Patient, seconds: float) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +12,11 @@ from rich.console import Console
 
 from tta_bench.analysis.load import study_of
 from tta_bench.analysis.plan import Allowances, TestPlan
+from tta_bench.commands.elsewhere import Engine, Outcome, told_from_disk
 from tta_bench.commands.report import print_report
 from tta_bench.commands.say import say
 from tta_bench.runner.progress import Display
+from tta_bench.runner.ranks import Crew
 from tta_bench.runner.select import check_apart, choose, with_choice
 from tta_bench.runner.settings import Comparison, check_folders
 from tta_bench.runner.stopping import stop_requests
@@ -42,14 +45,18 @@ class Asked:
         allow: what may be compared although it should not be.
         select: how the candidate is chosen; None compares all.
         send: has ``do_comparison`` called for the comparisons with these numbers (None: for all), in whatever processes;
-            its second argument is ``last_round``.
+            its second argument is ``last_round``. What it returns became of jobs in other processes.
+        engine: of these processes; None for this one.
+        crew: processes that were started together with this one, and share every run; None if it is alone.
     """
 
     comparisons: tuple[Comparison, ...]
     tests: TestPlan
     allow: Allowances
     select: str | None
-    send: Callable[[Sequence[int] | None, bool], None]
+    send: Callable[[Sequence[int] | None, bool], list[Outcome]]
+    engine: Engine | None = None
+    crew: Crew | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Here:
 
     display: Display
     check_stop: Callable[[], None]
+    crew: Crew | None
 
 
 _HERE: ContextVar[Here | None] = ContextVar("here", default=None)
@@ -142,30 +150,80 @@ def perform(
         KeyboardInterrupt: a signal asked to stop.
     """
     surveys = survey(asked.comparisons)
-    if not asked.allow.differences:
+    if not asked.allow.differences and not asked.engine:  # else the jobs look, which know where they are
         check_comparable(asked.comparisons, surveys)
     folder = asked.comparisons[0].report_dir
     write_study(folder, study)
     say(console, announcement(asked.comparisons, surveys))
-    total = sum(found.comparison.size for found in surveys.values())
-    with Display(console, total).shown() as display, stop_requests(display.interject) as check_stop:
-        token = _HERE.set(Here(display, check_stop))
+    failed: list[Outcome] = []
+    if asked.engine:
+        failed = do_elsewhere(asked, asked.engine, console, surveys, chosen)
+        unbegun = [run_id for run_id, found in surveys.items() if not found.folder.config()]
+        if failed and unbegun:
+            print(
+                f"tta-bench: {len(unbegun)} of {len(surveys)} runs were not begun, so there is no report; remove the cause and "
+                "give the same command again",
+                file=sys.stderr,
+            )
+            return max(outcome.code for outcome in failed)
+    else:
+        do_here(asked, console, surveys, chosen)
+    afterwards()
+    # Not from the file: another command may have been given the same report folder meanwhile.
+    code = print_report(study_of(study, folder, asked.allow), folder, asked.tests, console, generated=True)
+    return max([code, *(outcome.code for outcome in failed)])
+
+
+def do_here(asked: Asked, console: Console, surveys: Mapping[str, Survey], chosen: Sequence[int] | None) -> None:
+    """Do what is missing in this process, with bars."""
+    with Display(console, wanted(surveys)).shown() as display, stop_requests(display.interject) as check_stop:
+        token = _HERE.set(Here(display, check_stop, asked.crew))
         try:
             asked.send(chosen, False)
-            if any(untouched(found.spec, found.comparison) for found in surveys.values()):
+            if unfinished(surveys):
                 asked.send(chosen, True)  # other processes were at work on some of the runs
         finally:
             _HERE.reset(token)
-    afterwards()
-    # Not from the file: another command may have been given the same report folder meanwhile.
-    return print_report(study_of(study, folder, asked.allow), folder, asked.tests, console, generated=True)
+
+
+def do_elsewhere(
+    asked: Asked, engine: Engine, console: Console, surveys: Mapping[str, Survey], chosen: Sequence[int] | None
+) -> list[Outcome]:
+    """Have what is missing done by other processes, and what a process that died left once more; returns what went wrong."""
+    logs = f"; what they say: {asked.comparisons[0].output_dir}/jobs" if engine.extra == "slurm" else ""
+    say(console, f"jobs go to {engine.name}{logs}")
+    files = [found.folder.path / "records.jsonl" for found in surveys.values()]
+    done = sum(found.work.n_done for found in surveys.values())
+    with told_from_disk(files, done, wanted(surveys), console):
+        outcomes = asked.send(chosen, False)
+        dead = [outcome.message for outcome in outcomes if outcome.died]
+        # Who could tell what is wrong would tell the same again.
+        if unfinished(surveys) and (dead or not any(outcome.code for outcome in outcomes)):
+            for text in dead:
+                say(console, f"{text}; what is missing is tried once more")
+            outcomes = asked.send(chosen, True)
+    failed = [outcome for outcome in outcomes if outcome.code]
+    for text in dict.fromkeys(outcome.message for outcome in failed):
+        print(f"tta-bench: {text}", file=sys.stderr)
+    return failed
+
+
+def wanted(surveys: Mapping[str, Survey]) -> int:
+    """Records that are asked for, of all runs together."""
+    return sum(found.comparison.size for found in surveys.values())
+
+
+def unfinished(surveys: Mapping[str, Survey]) -> bool:
+    """Whether there is a run that no process got to, or to the end of."""
+    return any(untouched(found.spec, found.comparison) for found in surveys.values())
 
 
 def do_comparison(comparison: Comparison, console: Console, *, last_round: bool) -> None:
     """Do what is missing of one comparison, see ``run_comparison``; the process may be one that a launcher made for it."""
     here = _HERE.get()
     if here:
-        run_comparison(comparison, here.display, here.check_stop, last_round=last_round)
+        help = here.crew.on(comparison) if here.crew else None
+        run_comparison(comparison, here.display, here.check_stop, last_round=last_round, help=help)
         return
     total = comparison.size * len(comparison.runs)
     with Display(console, total).shown() as display, stop_requests(display.interject) as check_stop:

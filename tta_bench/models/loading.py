@@ -357,8 +357,12 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def resolve_device(device: str) -> torch.device:
+def resolve_device(device: str, *, here: bool = True) -> torch.device:
     """``auto`` as cuda or cpu; anything else as torch understands it.
+
+    Args:
+        device: as configured.
+        here: whether this process is to use it; False for one that another machine has.
 
     Raises:
         ValueError: torch knows no such device, or it is not available here.
@@ -372,7 +376,7 @@ def resolve_device(device: str) -> torch.device:
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if found.type not in available:
         raise ValueError(f"device={device}: must be auto, cpu, cuda, cuda:N or mps")
-    if (found.index or 0) >= available[found.type]:
+    if here and (found.index or 0) >= available[found.type]:
         raise ValueError(
             f"device={device}: this torch sees {available[found.type]} {found.type} device(s); use device=cpu or device=auto"
         )

@@ -21,7 +21,7 @@ from tta_bench.runner.isolate import Isolation, automatic_batch_size
 from tta_bench.runner.prompts import encode
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import SCHEMA_VERSION, TOKEN, OpenRun, Record, RunFolder
-from tta_bench.runner.words import joined, words_of
+from tta_bench.runner.words import words_of
 from tta_bench.runner.work import Work, find_work, nothing_random, replicated
 from tta_bench.tasks.base import Problem, Task, problem_digest
 from tta_bench.types import StepInfo
@@ -31,6 +31,10 @@ NO_TRACE = pd.DataFrame()
 GROUP_RECORDS, GROUP_SECONDS = 64, 1.0
 """Records of small batches are stored together, as soon as there are so many or so much time has passed: waiting for the disk
 must not cost more than deciding. A kill loses what is not stored yet, and it is made again."""
+
+
+Place = tuple[str, Problem, int]
+"""What is to be generated: key, problem, replicate."""
 
 
 class TooManyFailuresError(RuntimeError):
@@ -52,6 +56,36 @@ class Watch(Protocol):
     def finished(self, records: Sequence[Record]) -> None:
         """These records are on disk, errors included."""
 
+    def others(self, news: News) -> None:
+        """Other processes that share the run have stored this."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What other processes have stored: records, errors among them, forward passes."""
+
+    made: int = 0
+    failed: int = 0
+    passes: int = 0
+
+
+class Help(Protocol):
+    """Other processes that share a run."""
+
+    def deal(
+        self, run_id: str, missing: Sequence[Place], check_stop: Callable[[], None]
+    ) -> tuple[list[Place], list[Environment]]:
+        """Deal out what is missing; returns what is left for this process, and where the others will be at work."""
+
+    def begin(self) -> None:
+        """Have them begin."""
+
+    def news(self) -> News:
+        """What they have stored since this was asked the last time."""
+
+    def gather(self, check_stop: Callable[[], None]) -> None:
+        """Wait until all is done; raises what ended one of them."""
+
 
 class Unwatched:
     """A ``Watch`` that does not look."""
@@ -63,6 +97,8 @@ class Unwatched:
     def step(self, info: StepInfo) -> None: ...
 
     def finished(self, records: Sequence[Record]) -> None: ...
+
+    def others(self, news: News) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -128,6 +164,7 @@ def execute(
     watch: Watch | None = None,
     wait: Callable[[], None] | None = None,
     check_stop: Callable[[], None] = lambda: None,
+    help: Help | None = None,
 ) -> int:
     """Bring a run up to ``problems`` x ``replicates``. What failed before is tried again.
 
@@ -142,6 +179,7 @@ def execute(
         watch: told about progress.
         wait: see ``RunFolder.claimed``.
         check_stop: called after every batch; may raise KeyboardInterrupt.
+        help: of other processes; None does all of it in this one.
 
     Returns:
         How many records were made now, errors included; the others were there.
@@ -155,11 +193,11 @@ def execute(
     check_alarms(effort.time_limit)
     folder = RunFolder(output_dir / "runs" / spec.run_id)
     with folder.claimed(wait):
-        run = folder.open(spec.config())
+        run = folder.open(spec.config(), shared=help is not None)
         work = find_work(folder, problems, replicates)
         watch.reused(work.n_done)
         traced = frozenset(problem.id for problem in problems[: effort.token_traces])
-        visit = Visit(spec, task, run, work, model, effort, watch, check_stop, traced)
+        visit = Visit(spec, task, run, work, model, effort, watch, check_stop, traced, help)
         n_todo = len(work.missing) + len(work.unscored)
         if not n_todo:
             if folder.manifest().get("status") != "done":  # killed between its last record and its last word
@@ -171,8 +209,9 @@ def execute(
         except StoreError:  # the manifest cannot be written either; its lock tells that nobody is at work
             raise
         except BaseException as error:
-            visit.store()
-            visit.write_manifest("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            visit.recount()
+            # A launcher that has a pre-empted job queued again ends the process with SystemExit.
+            visit.write_manifest("interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed")
             raise
         visit.write_manifest(visit.outcome)
         return n_todo
@@ -196,6 +235,7 @@ class Visit:
     watch: Watch
     check_stop: Callable[[], None]
     traced: frozenset[str]
+    help: Help | None = None
     failed: int = 0
     isolation: Isolation | None = None
     held: list[tuple[Sequence[Record], pd.DataFrame]] = field(default_factory=list)
@@ -214,16 +254,48 @@ class Visit:
         return "incomplete" if self.work.tally.bad else "done"
 
     def do(self) -> None:
-        """Score what is not scored yet, generate what is missing."""
-        for record, problem in self.work.unscored:
-            self.keep([self.scored(record, problem)], NO_TRACE)
-        if self.work.missing:
-            self.generate()
+        """Score what is not scored yet, generate what is missing. Whatever ends it, what is held is stored."""
+        try:
+            for record, problem in self.work.unscored:
+                self.keep([self.scored(record, problem)], NO_TRACE)
+            if self.work.missing and self.help:
+                self.generate_together(self.help)
+            elif self.work.missing:
+                self.generate(self.work.missing)
+        except StoreError:
+            raise
+        except BaseException:
+            self.store()
+            raise
         self.store()
 
-    def generate(self) -> None:
+    def generate_together(self, help: Help) -> None:
+        """Generate a part of what is missing, while other processes do the rest."""
+        mine, places = help.deal(self.spec.run_id, self.work.missing, self.check_stop)
+        for place in [*places, self.here]:  # told before the first record, so that no record is without
+            self.environments = with_environment(self.environments, place)
+        self.write_manifest("running")
+        help.begin()
+        self.generate(mine)
+        self.store()
+        help.gather(self.listen)
+        self.listen()
+        self.recount()
+
+    def recount(self) -> None:
+        """Count what other processes have stored besides."""
+        for record in self.run.folder.lines() if self.help else ():
+            self.work.tally.add(record)
+
+    def listen(self) -> None:
+        """Hear what other processes have stored, and whether to stop."""
+        if self.help:
+            self.watch.others(self.help.news())
+        self.check_stop()
+
+    def generate(self, missing: Sequence[Place]) -> None:
         """Generate what is missing, one replicate after the other; what is known from an earlier one is not decoded again."""
-        for _, places in groupby(self.work.missing, key=itemgetter(2)):
+        for _, places in groupby(missing, key=itemgetter(2)):
             open_ = [place for place in places if not self.known(*place)]
             if open_:
                 self.decode_all(open_)
@@ -290,7 +362,7 @@ class Visit:
                 f"the last: {error['type']}: {error['message']} (tta-bench show {self.spec.run_id} has the tracebacks). "
                 "Remove the cause, or raise max_failures, and run the same command again"
             )
-        self.check_stop()
+        self.listen()
 
     def store(self) -> None:
         """Store what is held. Interrupted in the middle, it is not held any more: better made again than stored twice."""
@@ -314,10 +386,9 @@ class Visit:
         """Write the words that a trace of tokens needs, if there are new ones among them."""
         loaded = self.model.get()
         manner = self.spec.manner(loaded.end_ids, loaded.context)
-        words = joined(self.words, words_of(trace, self.problems, loaded.tokenizer, manner))
-        if words != self.words:
-            self.run.write_words(words)
-            self.words = words
+        words = words_of(trace, self.problems, loaded.tokenizer, manner)
+        if any(words[kind].keys() - self.words[kind].keys() for kind in words):
+            self.words = self.run.add_words(words)
 
     def write_manifest(self, status: str) -> None:
         """Write what ran, where, with what, how long."""

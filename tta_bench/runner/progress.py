@@ -14,6 +14,7 @@ from rich.table import Column
 
 from tta_bench.models.loading import resolve_dtype
 from tta_bench.runner.difference import constraint_text
+from tta_bench.runner.execute import News
 from tta_bench.runner.prompts import PLACE
 from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import Record
@@ -147,6 +148,15 @@ class RunWatch:
             pace.made += len(records)
         self.n_failed += sum(1 for record in records if record["error"])
         self._draw()
+
+    def others(self, news: News) -> None:
+        """Other processes that share the run have stored this."""
+        for pace in (self.pace, self.display.sweep):
+            pace.made += news.made
+            pace.passes += news.passes
+        self.n_failed += news.failed
+        self._draw()
+        self._speak()
 
     @property
     def outcome(self) -> str:

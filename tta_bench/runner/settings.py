@@ -95,13 +95,17 @@ def known_fingerprint(model: ModelSettings) -> str:
     return _fingerprint(model.name_or_path, model.revision, trust_remote_code=model.trust_remote_code)
 
 
-def comparison(config: Mapping[str, Any]) -> Comparison:
+def comparison(config: Mapping[str, Any], *, here: bool = True) -> Comparison:
     """Read and check a resolved configuration, without loading a model.
+
+    Args:
+        config: all of it.
+        here: whether it is to be done by this process, so that its device must be there.
 
     Raises:
         ValueError: a value is out of range or does not fit the others; the message names the key, the value and the rule.
     """
-    found = described(config)
+    found = described(config, here=here)
     for spec in (found.candidate, *found.controls):
         if spec.run_id == found.baseline.run_id:
             raise ValueError(
@@ -111,13 +115,13 @@ def comparison(config: Mapping[str, Any]) -> Comparison:
     return found
 
 
-def described(config: Mapping[str, Any]) -> Comparison:
+def described(config: Mapping[str, Any], *, here: bool = True) -> Comparison:
     """As ``comparison``, of a candidate that may be the baseline."""
     n_problems = whole(config, "n_problems", 1)
     model, manner = model_settings(config["model"]), config["model"]
     task_entry = catalog.entry_of("task", config["task"])
     task: Task = task_entry.build()
-    device = resolve_device(str(config["device"]))
+    device = resolve_device(str(config["device"]), here=here)
     candidate = RunSpec(
         model=model.name_or_path,
         fingerprint=known_fingerprint(model),

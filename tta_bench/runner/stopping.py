@@ -32,7 +32,8 @@ def terminable() -> Iterator[None]:
 def stop_requests(tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Take signals while the context lasts.
 
-    Only the main thread of a process can; elsewhere they are left to whoever handles them now.
+    Only the main thread of a process can. Elsewhere, and where somebody else handles a signal already (submitit, which has a
+    pre-empted job queued again; Ray), it is left to them.
 
     Args:
         tell: shows a sentence at once; called in the middle of whatever goes on.
@@ -55,9 +56,14 @@ def stop_requests(tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    before = {number: signal.signal(number, ask) for number in SIGNALS if unclaimed(number)}
     try:
         yield check
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def unclaimed(number: int) -> bool:
+    """Whether nobody but Python itself and ``terminable`` handles a signal."""
+    return signal.getsignal(number) in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)

@@ -128,11 +128,12 @@ class RunFolder:
         except StoreError:  # a lock that we cannot open, in somebody else's folder
             return False
 
-    def open(self, config: dict[str, Any]) -> OpenRun:
+    def open(self, config: dict[str, Any], *, shared: bool = False) -> OpenRun:
         """Make the folder ready to be written to by the process that has claimed it.
 
         Args:
             config: frozen at the first visit; later visits must bring the same.
+            shared: whether others join it.
 
         Raises:
             StoreError: the folder belongs to another configuration, or cannot be written to.
@@ -141,7 +142,12 @@ class RunFolder:
             make_folder(self.path)
             self._freeze(config)
             cut_torn_line(self.path / "records.jsonl")  # its work is done again
-            return OpenRun(self, self.path.stat().st_ino)
+            return OpenRun(self, self.path.stat().st_ino, shared)
+
+    def join(self) -> OpenRun:
+        """The folder as another process, that shares its work, has opened it."""
+        with storing(self.path):
+            return OpenRun(self, self.path.stat().st_ino, shared=True)
 
     def _freeze(self, config: dict[str, Any]) -> None:
         if not self.config():
@@ -264,10 +270,12 @@ class OpenRun:
     Attributes:
         folder: the run.
         inode: of the folder when it was opened.
+        shared: whether several processes add records; then they take turns.
     """
 
     folder: RunFolder
     inode: int
+    shared: bool = False
 
     def append(self, records: Sequence[Record], trace: pd.DataFrame) -> None:
         """Add the records of one batch; once this returns they survive a power cut. The trace is written first.
@@ -275,7 +283,7 @@ class OpenRun:
         Raises:
             StoreError: it cannot be written. The records before are intact.
         """
-        with storing(self.folder.path):
+        with storing(self.folder.path), self._turn():
             self._check_there()
             if len(trace):
                 self._add_trace(f"{digest(*(r['key'] for r in records), size=8):016x}", trace)
@@ -289,11 +297,25 @@ class OpenRun:
             self._check_there()
             write_atomically(self.folder.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
 
-    def write_words(self, words: Words) -> None:
-        """Replace words.json in one step."""
-        with storing(self.folder.path):
+    def add_words(self, words: Words) -> Words:
+        """Extend words.json in one step; returns all that it holds now."""
+        with storing(self.folder.path), self._turn():
             self._check_there()
-            write_atomically(self.folder.path / "words.json", json.dumps(words, sort_keys=True).encode())
+            known = self.folder.words()
+            whole = {kind: {**words[kind], **known[kind]} for kind in NO_WORDS}
+            write_atomically(self.folder.path / "words.json", json.dumps(whole, sort_keys=True).encode())
+            return whole
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep the others from writing, and cut what one of them left half written when it was killed."""
+        if not self.shared:
+            yield
+            return
+        lock = self.folder.path.parent.parent / "locks" / f"{self.folder.path.name}.turn"
+        with FileLock(lock):
+            cut_torn_line(self.folder.path / "records.jsonl")
+            yield
 
     def _check_there(self) -> None:
         """Refuse to go on in a folder that was deleted, or made anew by somebody else."""

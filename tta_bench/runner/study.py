@@ -16,7 +16,7 @@ from tta_bench.models.hf import MaskedLM
 from tta_bench.models.loading import load
 from tta_bench.runner.batch import LoadedModel
 from tta_bench.runner.disk import make_folder, storing, write_atomically
-from tta_bench.runner.execute import ModelSource, TooManyFailuresError, Watch, execute
+from tta_bench.runner.execute import Help, ModelSource, TooManyFailuresError, Watch, execute
 from tta_bench.runner.progress import Display
 from tta_bench.runner.settings import Comparison, relative
 from tta_bench.runner.spec import RunSpec
@@ -26,7 +26,12 @@ from tta_bench.tasks.base import problem_digest
 
 
 def run_comparison(
-    comparison: Comparison, display: Display, check_stop: Callable[[], None] = lambda: None, *, last_round: bool = False
+    comparison: Comparison,
+    display: Display,
+    check_stop: Callable[[], None] = lambda: None,
+    *,
+    last_round: bool = False,
+    help: Help | None = None,
 ) -> None:
     """Do what is missing of the runs.
 
@@ -36,6 +41,7 @@ def run_comparison(
         check_stop: raises KeyboardInterrupt to stop.
         last_round: False leaves alone what another process is at work on, so that several processes share a sweep. True does
             only what no process got to, and waits for the others.
+        help: of other processes, see ``execute``.
     """
     for spec in comparison.runs:
         check_stop()
@@ -54,6 +60,7 @@ def run_comparison(
                     watch=watch,
                     wait=patience(spec, check_stop) if last_round else None,
                     check_stop=check_stop,
+                    help=help,
                 )
             except BusyError:
                 continue

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tta_bench.runner.prompts import Manner, asked
-from tta_bench.runner.store import NO_WORDS, TOKEN, UNJUDGED, Words
+from tta_bench.runner.store import TOKEN, UNJUDGED, Words
 from tta_bench.tasks.base import Problem
 
 
@@ -35,8 +35,3 @@ def words_of(trace: pd.DataFrame, problems: Mapping[str, Problem], tokenizer: An
             name: {"prompt": asked(problem, tokenizer, manner), "target": problem.target} for name, problem in traced.items()
         },
     }
-
-
-def joined(known: Words, more: Words) -> Words:
-    """All words of two, by name; of one that both have, what was known."""
-    return {kind: {**more[kind], **known[kind]} for kind in NO_WORDS}
