@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from tta_bench.analysis.plan import Allowances, TestPlan
+from tta_bench.commands.elsewhere import Outcome
 from tta_bench.commands.run import Asked, check, check_comparable, do_comparison, perform
 from tta_bench.commands.say import say
 from tta_bench.commands.tune_table import BASELINE, named, print_front, table_of, write_tables
@@ -161,7 +162,7 @@ def tune(asked: Tuning, console: Console) -> int:
     on_dev = replace(asked.baseline, report_dir=asked.baseline.report_dir / "dev")
     if asked.choose != -1:
         check_apart([on_dev], [asked.setting(asked.plan.space.first, "test")])
-    check(Asked((on_dev,), asked.tests, asked.allow, None, lambda *_: None))
+    check(Asked((on_dev,), asked.tests, asked.allow, None, lambda *_: []))
     if not asked.allow.differences:
         check_comparable((on_dev,), survey((on_dev,)), AFRESH)
     search = Search(asked.folder, asked.plan)
@@ -317,7 +318,12 @@ def confirm(best: Trial, trials: Sequence[Trial], asked: Tuning, cap: float, con
     )
     console.print()
     say(console, sentence)
-    one = Asked((final,), asked.tests, asked.allow, None, lambda _, last: do_comparison(final, console, last_round=last))
+
+    def send(_: Sequence[int] | None, last_round: bool) -> list[Outcome]:
+        do_comparison(final, console, last_round=last_round)
+        return []
+
+    one = Asked((final,), asked.tests, asked.allow, None, send)
     check(one)
     every, told = with_choice(read_study(final.report_dir).get("choices", ()), [picked])
     study = describe_study([final], asdict(asked.tests), [sentence, *told], every)

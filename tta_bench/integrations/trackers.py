@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tta_bench.catalog import unknown
 
 if TYPE_CHECKING:
-    from tta_bench.runner.execute import Watch
+    from tta_bench.runner.execute import News, Watch
     from tta_bench.runner.store import Record
     from tta_bench.types import StepInfo
 
@@ -132,6 +132,12 @@ class Tracked:
             score = {"score_so_far": sum(self.scores) / len(self.scores)} if self.scores else {}
             told = {"records": self.done, "errors": self.failed, **score}
             self.tracker.tell(lambda: self.run.log(told))
+
+    def others(self, news: News) -> None:
+        """Other processes that share the run have stored this."""
+        self.watch.others(news)
+        self.done += news.made - news.failed
+        self.failed += news.failed
 
     def end(self, summary: Callable[[], Mapping[str, float]]) -> None:
         """The run is gone through; its summary is the last that the tracker is told."""
