@@ -223,7 +223,7 @@ def test_gsm8k_runs_end_to_end_and_the_report_shows_it(tmp_path: Path, capsys: p
     page = (tmp_path / "reports" / "default" / "report.html").read_text()
     assert "Janet\u2019s ducks lay 16 eggs per day." in page
     assert "#### 18" in page
-    assert page.count("<th>low_confidence steps=2</th>") == 3
+    assert page.count("<dt>low_confidence steps=2 <span") == 3
     assert cli.main(["score", next((tmp_path / "runs").glob("gsm8k-tta*")).name, str(tmp_path)]) == 0  # reads the rows again
 
 
