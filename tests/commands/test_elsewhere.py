@@ -215,7 +215,8 @@ def test_a_pre_empted_job_is_queued_again_and_resumes(undisturbed: Path, tmp_pat
     job.send_signal(signal.SIGTERM)  # Slurm's first word, which is for submitit
     time.sleep(0.2)
     job.send_signal(signal.SIGUSR2)  # its last
-    assert command.wait() == 0
+    shown = command.communicate()[0]
+    assert command.returncode == 0, shown
     said = "".join(file.read_text() for file in tmp_path.glob("jobs/*/*_log.out"))
     assert "Requeued job" in said
     assert records(tmp_path) == records(undisturbed)
