@@ -97,3 +97,20 @@ def test_a_finding_tells_its_remedy_and_the_exit_code(
 def test_a_mistake_is_refused(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["doctor", "device=abacus"]) == 2
     assert "device=abacus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answers", [[False, False], [True, True]], ids=["excludes nobody", "outlives its process"])
+def test_locks_that_do_not_work_are_found(answers: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter(answers)
+    monkeypatch.setattr(doctor.RunFolder, "busy", lambda _: next(seen))
+    finding = doctor.locks(tmp_path)
+    assert not finding.fine
+    assert "only one process at a time" in finding.remedy
+
+
+def test_locks_of_this_machine_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "file_system", lambda _: "nfs4")
+    finding = doctor.locks(tmp_path)
+    assert finding.fine
+    assert "between machines" in finding.detail
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,9 @@ import pandas as pd
 from tta_bench.analysis.summary import TIMING_COLUMNS
 from tta_bench.runner.store import RunFolder
 
+SECONDS = 240
+"""That other processes may take to begin, on a busy machine."""
+
 
 def records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """All records by run and key, without what time they took; a key that is there twice is an error."""
@@ -37,7 +40,7 @@ def n_records(folder: Path) -> int:
 
 
 def wait_for(folder: Path, n: int) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + SECONDS
     while n_records(folder) < n:
         assert time.monotonic() < until, f"{folder}: only {n_records(folder)} records"
         time.sleep(0.01)
