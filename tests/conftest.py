@@ -16,6 +16,9 @@ from hypothesis import settings
 
 from tests.quick import FEW
 from tests.toy import ToyDenoiser
+from tta_bench.analysis import drawings
+
+DRAW = drawings.picture
 
 # The same examples every time, however slow the machine: a failure here is a failure everywhere.
 settings.register_profile("reproducible", deadline=None, derandomize=True)
@@ -41,11 +44,19 @@ def inputs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr("tta_bench.testing.EXAMPLES", request.param)
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def no_pictures() -> Iterator[None]:
     """Drawing is most of what a small run takes, so only tests marked ``figures`` draw; in the others a figure is a blank."""
-    if not request.node.get_closest_marker("figures"):
-        monkeypatch.setattr("tta_bench.analysis.drawings.picture", blank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawings, "picture", blank)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws in tests marked ``figures``."""
+    if request.node.get_closest_marker("figures"):
+        monkeypatch.setattr(drawings, "picture", DRAW)
 
 
 def blank(name: str, _: object, folder: Path) -> list[Path]:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.quick import QUICK
 from tta_bench import catalog, cli
-from tta_bench.analysis import figures
 from tta_bench.analysis.summary import TIMING_COLUMNS
 
 
@@ -134,7 +133,7 @@ def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(
         p.name for p in report.iterdir()
     }
     assert {"accuracy_versus_passes.png", "uncertainty_evolution.png"} <= {p.name for p in (report / "figures").iterdir()}
-    monkeypatch.setattr(figures, "UNDATED", {})  # what follows need not draw them again
+    monkeypatch.setattr("tta_bench.analysis.figures.style.UNDATED", {})  # what follows need not draw them again
     summary = table(report)
     assert summary["sampler"].tolist() == ["low_confidence"] + ["tta"] * 4
     assert "report.html" in first

@@ -24,7 +24,7 @@ def differences(frame: pd.DataFrame) -> Figure:
     tasks = in_order(frame["task"])
     most = int(frame["task"].value_counts().max())
     with paper_style():
-        figure, axes = panels(len(tasks), 1, height=0.35 + 0.14 * most, width=TWO_COLUMNS)
+        figure, axes = panels(len(tasks), 1, height=0.35 + 0.14 * most + 0.25 / len(tasks), width=TWO_COLUMNS)
         for axis, task in zip((row[0] for row in axes), tasks, strict=True):
             part = frame[frame["task"] == task].sort_values("delta", ascending=False, kind="stable")
             y = np.arange(len(part))

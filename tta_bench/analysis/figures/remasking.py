@@ -38,7 +38,7 @@ def remask_quality(frame: pd.DataFrame) -> Figure:
     tasks = in_order(frame["task"])
     heights = [len(frame[frame["task"] == task]) for task in tasks]
     with paper_style():
-        figure, axes = panels(len(tasks), len(RATES), height=0.45 + 0.14 * max(heights), width=TWO_COLUMNS)
+        figure, axes = panels(len(tasks), len(RATES), height=0.45 + 0.14 * max(heights) + 0.5 / len(tasks), width=TWO_COLUMNS)
         for row, task in zip(axes, tasks, strict=True):
             part = frame[frame["task"] == task]
             y, blind = np.arange(len(part)), part["control"].to_numpy(bool)
