@@ -118,10 +118,7 @@ def table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "summary.csv")
 
 
-@pytest.mark.figures
-def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["-m", "sampler.tta_k=3,5", "sampler.remask_top_pct=0.05,0.1", "n_problems=8", "steps=4", f"output_dir={tmp_path}"]
     assert quick(*words) == 0
     first = capsys.readouterr().out
@@ -132,8 +129,7 @@ def test_a_sweep_does_its_baseline_once_and_a_second_visit_nothing(
     assert {"summary.csv", "summary.md", "summary.tex", "report.html", "figures", "study.json"} <= {
         p.name for p in report.iterdir()
     }
-    assert {"accuracy_versus_passes.png", "uncertainty_evolution.png"} <= {p.name for p in (report / "figures").iterdir()}
-    monkeypatch.setattr("tta_bench.analysis.figures.style.UNDATED", {})  # what follows need not draw them again
+    assert {"accuracy_versus_passes.svg", "uncertainty_evolution.svg"} <= {p.name for p in (report / "figures").iterdir()}
     summary = table(report)
     assert summary["sampler"].tolist() == ["low_confidence"] + ["tta"] * 4
     assert "report.html" in first
@@ -220,14 +216,15 @@ def test_analyze_repeats_the_report_without_torch(tmp_path: Path) -> None:
     before = (report / "summary.csv").read_bytes()
     (report / "summary.csv").unlink()
     code = (
-        "import sys; from tta_bench.cli import main\n"
+        "import sys; from tta_bench.cli import main; from tta_bench.analysis.figures import style\n"
+        "style.UNDATED = {'svg': {'Date': None}}  # one kind of file is enough\n"
         "code = main(['analyze', *sys.argv[1:]])\n"
         "assert 'torch' not in sys.modules, 'torch was loaded'\n"
         "sys.exit(code)"
     )
     subprocess.run([sys.executable, "-c", code, str(report)], check=True, capture_output=True)
     assert (report / "summary.csv").read_bytes() == before
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), *few], check=True, capture_output=True)
+    assert cli.main(["analyze", str(tmp_path), *few]) == 0
     assert (tmp_path / "reports" / "all" / "summary.csv").read_bytes() == before
 
 
