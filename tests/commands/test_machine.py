@@ -63,8 +63,9 @@ def test_the_lines_tell_right_from_wrong() -> None:
         }
     )  # fmt: skip
     console = Console(file=StringIO(), width=100)
-    print_evolution(frame, console)
+    print_evolution(pd.concat([frame, frame.assign(task="u", value=100.0)]), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 to 0.80" in text
     assert f"{BARS[0]}{BARS[1]} (n = 3)" in text
     assert f"{BARS[2]}{BARS[7]} (n = 2)" in text
     quiet = Console(file=StringIO())

@@ -32,7 +32,8 @@ def frames(
     tables = {section.name: section.frame for section in sections}
     shown = close_ups(compared, plan.focus)
     # The baseline's uncertainty and the control's are another story: the candidate's is judged.
-    ends = quality_curves.ends([one for one in shown if one.run in candidates(compared, plan)], study.replicates)
+    candidates = {one.pair.candidate.run_id for one in representative(compared, plan.focus)}
+    ends = quality_curves.ends([one for one in shown if one.run.run_id in candidates], study.replicates)
     swept = sweeps(compared, study)
     made: dict[str, Callable[[], pd.DataFrame]] = {
         "accuracy_versus_passes": lambda: accuracy_frame(summary, plan.focus),
@@ -79,11 +80,6 @@ def picture(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
 def read(file: Path) -> pd.DataFrame:
     """The frame of a figure. What is called NA or null is a name, not a missing value."""
     return pd.read_csv(file, keep_default_na=False, na_values=[""])
-
-
-def candidates(compared: Sequence[Compared], plan: TestPlan) -> list[object]:
-    """The runs whose uncertainty is judged: the candidates of the representative comparisons."""
-    return [one.pair.candidate for one in representative(compared, plan.focus)]
 
 
 def accuracy_frame(summary: pd.DataFrame, focus: str | None = None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ MOST_BARS = 24
 
 
 def print_evolution(frame: pd.DataFrame, console: Console) -> None:
-    """Mean entropy over the steps, right against wrong answers, all lines on one scale; nothing without traces.
+    """Mean entropy over the steps, right against wrong answers, the lines of a task on one scale; nothing without traces.
 
     Args:
         frame: of ``evolution``.
@@ -26,13 +26,13 @@ def print_evolution(frame: pd.DataFrame, console: Console) -> None:
     rows = frame[frame["quantity"] == "entropy"] if len(frame) else frame
     if rows.empty:
         return
-    largest = float(rows["value"].max())
-    table = Table(title=f"entropy over the steps, 0 to {largest:.2f} nats", box=None, pad_edge=False)
+    table = Table(title="entropy over the steps (nats)", box=None, pad_edge=False)
     table.title_justify = "left"
-    for heading in ("task", "sampler", *OUTCOMES):
+    for heading in ("task", "sampler", "scale", *OUTCOMES):
         table.add_column(heading, no_wrap=True)
     for (task, sampler), part in rows.groupby(["task", "sampler"], sort=False):
-        cells = []
+        largest = float(rows.loc[rows["task"] == task, "value"].max())
+        cells = [f"0 to {largest:.2f}"]
         for outcome in OUTCOMES:
             line = part[part["outcome"] == outcome]
             cells.append(f"{sparkline(line['value'].tolist(), largest)} (n = {line['n'].iloc[0]})" if len(line) else "")
