@@ -16,10 +16,10 @@ from tta_bench.analysis.answer import Answer, answer
 from tta_bench.analysis.compare import compare, made
 from tta_bench.analysis.describe import describer
 from tta_bench.analysis.load import Run, Study, load_study
-from tta_bench.analysis.machine import machines
-from tta_bench.analysis.methods import WORKS, described, methods, works
+from tta_bench.analysis.page.machine import machines
+from tta_bench.analysis.page.methods import WORKS, described, methods, works
+from tta_bench.analysis.page.question import facts, question
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.question import facts, question
 from tta_bench.analysis.summary import summarize
 
 PLAN = TestPlan(n_resamples=99, n_bootstrap=200)

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from tests.analysis.folders import write_run, write_trace
 from tta_bench.analysis.compare import compare, made
 from tta_bench.analysis.describe import describer
-from tta_bench.analysis.encode import ALPHABET, N_LEVELS, Stands, channel, run_lengths
 from tta_bench.analysis.load import load_study
+from tta_bench.analysis.page.encode import ALPHABET, N_LEVELS, Stands, channel, run_lengths
+from tta_bench.analysis.page.replay import Replay, replay
+from tta_bench.analysis.page.visible import shortened, visible
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.replay import Replay, replay
-from tta_bench.analysis.visible import shortened, visible
 
 
 def read(text: str) -> list[int]:

@@ -17,12 +17,12 @@ from tta_bench.analysis.claims import claims
 from tta_bench.analysis.compare import Compared, compare, made, untestable
 from tta_bench.analysis.describe import Describer, describer
 from tta_bench.analysis.effects import effects
-from tta_bench.analysis.examples import examples
 from tta_bench.analysis.load import Study
-from tta_bench.analysis.page import render
+from tta_bench.analysis.page.examples import examples
+from tta_bench.analysis.page.render import render
+from tta_bench.analysis.page.replay import replay
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import remasking
-from tta_bench.analysis.replay import replay
 from tta_bench.analysis.robustness import robustness
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.selection import selection

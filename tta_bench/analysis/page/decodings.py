@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tta_bench.analysis.encode import Stands, channel
 from tta_bench.analysis.load import Run
+from tta_bench.analysis.page.encode import Stands, channel
+from tta_bench.analysis.page.visible import shortened, visible
 from tta_bench.analysis.signals import PROBABILITIES
-from tta_bench.analysis.visible import shortened, visible
 from tta_bench.runner.store import UNJUDGED
 
 UNITS = {

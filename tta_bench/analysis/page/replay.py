@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tta_bench.analysis.compare import Compared
-from tta_bench.analysis.decodings import LONGEST_TEXT, UNITS, Decodings, Ranges, Vocabulary, ranges_of
 from tta_bench.analysis.describe import Describer
-from tta_bench.analysis.encode import ALPHABET, UNKNOWN
+from tta_bench.analysis.page.decodings import LONGEST_TEXT, UNITS, Decodings, Ranges, Vocabulary, ranges_of
+from tta_bench.analysis.page.encode import ALPHABET, UNKNOWN
+from tta_bench.analysis.page.visible import shortened, visible
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.representative import representative
 from tta_bench.analysis.signals import PROBABILITIES, SIGNALS
-from tta_bench.analysis.visible import shortened, visible
 from tta_bench.tasks.base import HOLE
 
 BUDGET = 8_000_000

@@ -13,17 +13,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tta_bench.analysis.answer import Answer
-from tta_bench.analysis.examples import Example
 from tta_bench.analysis.figures import FIGURES
 from tta_bench.analysis.load import Study
-from tta_bench.analysis.machine import machines
-from tta_bench.analysis.methods import methods, samplers, works
+from tta_bench.analysis.page.examples import Example
+from tta_bench.analysis.page.machine import machines
+from tta_bench.analysis.page.methods import methods, samplers, works
+from tta_bench.analysis.page.question import facts, question
+from tta_bench.analysis.page.replay import Replay
+from tta_bench.analysis.page.visible import visible
 from tta_bench.analysis.plan import TestPlan
-from tta_bench.analysis.question import facts, question
-from tta_bench.analysis.replay import Replay
 from tta_bench.analysis.section import Section, readable
 from tta_bench.analysis.tables import comparisons, headings, readable_rows, warnings
-from tta_bench.analysis.visible import visible
 
 CONTENTS = {
     "table": "Table",
@@ -54,7 +54,7 @@ def render(
 
     What is in it and not a character (lone surrogates, of names) is written as its code.
     """
-    environment = Environment(loader=PackageLoader("tta_bench.analysis", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("tta_bench.analysis.page", "."), autoescape=True, undefined=StrictUndefined)
     environment.filters["visible"] = visible
     runs = {run.run_id: run for pair in study.pairs for run in (pair.baseline, pair.candidate)}
     warned, used = [text for text in warnings(summary) if text.startswith(LOUD)], methods(summary, plan)
@@ -114,4 +114,4 @@ def picture(text: str) -> Markup:
 
 def source(name: str) -> Markup:
     """A file of this package that belongs to the page, to be put into it as it is."""
-    return Markup((files("tta_bench.analysis") / name).read_text())
+    return Markup((files("tta_bench.analysis.page") / name).read_text())
