@@ -78,8 +78,10 @@ def picture(name: str, frame: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def read(file: Path) -> pd.DataFrame:
-    """The frame of a figure. What is called NA or null is a name, not a missing value."""
-    return pd.read_csv(file, keep_default_na=False, na_values=[""])
+    """The frame of a figure. What is called NA or null is a name, not a missing value, and levels are texts."""
+    levels = dict.fromkeys(("level", "level_one", "level_other"), str)
+    found: pd.DataFrame = pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=levels)
+    return found
 
 
 def accuracy_frame(summary: pd.DataFrame, focus: str | None = None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tta_bench.analysis.figures.style import TWO_COLUMNS, in_order, panels, paper_style
+from tta_bench.analysis.figures.style import TWO_COLUMNS, in_order, name_rows, panels, paper_style, row_height
 
 MOST_ROWS = 40
 """Comparisons of a task that the figure has room for."""
@@ -24,7 +24,9 @@ def differences(frame: pd.DataFrame) -> Figure:
     tasks = in_order(frame["task"])
     most = int(frame["task"].value_counts().max())
     with paper_style():
-        figure, axes = panels(len(tasks), 1, height=0.35 + 0.14 * most + 0.25 / len(tasks), width=TWO_COLUMNS)
+        figure, axes = panels(
+            len(tasks), 1, height=0.35 + row_height(frame["comparison"]) * most + 0.25 / len(tasks), width=TWO_COLUMNS
+        )
         for axis, task in zip((row[0] for row in axes), tasks, strict=True):
             part = frame[frame["task"] == task].sort_values("delta", ascending=False, kind="stable")
             y = np.arange(len(part))
@@ -35,8 +37,8 @@ def differences(frame: pd.DataFrame) -> Figure:
             for marked, face in ((found, "C0"), (~found, "white")):
                 axis.plot(100 * part["delta"][marked], y[marked], "o", color="C0", markerfacecolor=face, markersize=4, zorder=3)
             axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
-            axis.set_yticks(y, part["comparison"], fontsize=6)
-            axis.set(title=task, ylim=(len(part) - 0.5, -0.5))
+            name_rows(axis, list(part["comparison"]))
+            axis.set(title=task)
             axis.grid(visible=False, axis="y")
         level = f"{100 * (1 - frame['alpha'].iloc[0]):g} % intervals"
         axes[-1][0].set_xlabel(f"difference from the baseline (points); {level} alone (thick) and adjusted together (thin)")

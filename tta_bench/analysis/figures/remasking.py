@@ -15,13 +15,15 @@ from tta_bench.analysis.figures.style import (
     hide,
     in_order,
     legend_below,
+    name_rows,
     panels,
     paper_style,
+    row_height,
     say,
     whole_numbers,
 )
 
-RATES = {"precision": "precision: wrong among those taken back", "recall": "recall: taken back among the wrong"}
+RATES = {"precision": "wrong among those taken back", "recall": "taken back among the wrong"}
 """What the figure of remasking quality shows."""
 
 LEAST_RANGE = 5.0
@@ -38,7 +40,9 @@ def remask_quality(frame: pd.DataFrame) -> Figure:
     tasks = in_order(frame["task"])
     heights = [len(frame[frame["task"] == task]) for task in tasks]
     with paper_style():
-        figure, axes = panels(len(tasks), len(RATES), height=0.45 + 0.14 * max(heights) + 0.5 / len(tasks), width=TWO_COLUMNS)
+        figure, axes = panels(
+            len(tasks), len(RATES), height=0.45 + row_height(frame["run"]) * max(heights) + 0.5 / len(tasks), width=TWO_COLUMNS
+        )
         for row, task in zip(axes, tasks, strict=True):
             part = frame[frame["task"] == task]
             y, blind = np.arange(len(part)), part["control"].to_numpy(bool)
@@ -48,15 +52,14 @@ def remask_quality(frame: pd.DataFrame) -> Figure:
                     axis.hlines(y[marked], low, high, color=hue, alpha=0.5)
                     axis.plot(value, y[marked], "o", color=hue, markersize=3.5)
                 if part[rate].isna().all():
-                    say(axis, "undefined: no wrong token could be taken back")
+                    say(axis, "undefined: no wrong token\ncould be taken back")
                 if rate == "precision":
                     axis.plot(100 * part["chance"], y, "|", color="C1", markersize=7)
-                axis.set_yticks(y, part["run"] if axis is row[0] else [""] * len(y), fontsize=6)
-                axis.set(ylim=(len(y) - 0.5, -0.5))
+                name_rows(axis, list(part["run"]) if axis is row[0] else [""] * len(y))
                 axis.set_xlim(0, max(LEAST_RANGE, axis.get_xlim()[1]))
                 axis.set_title(task if axis is row[0] else "")
                 if row is axes[-1]:
-                    axis.set_xlabel(f"{label} (%)")
+                    axis.set_xlabel(f"{rate} (%)\n{label}")
         keys = [Line2D([], [], color=hue, marker="o", markersize=3.5) for hue in ("C0", "0.5")]
         keys.append(Line2D([], [], color="C1", marker="|", markersize=7, linestyle="none"))
         legend_below(figure, keys, ["by uncertainty", "blind control", "a blind choice at the same steps"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,29 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
     room = figure.get_figwidth() / (0.4 + 0.058 * max(map(len, names)))
     columns = int(np.clip(room, 1, min(6, len(names) // per_column)))
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
+
+
+LONGEST_LABEL = 40
+"""Characters of a row's name that stand on one line."""
+
+
+def broken(name: str) -> str:
+    """The name of a row in lines that leave room for its numbers, broken between settings."""
+    return "\n".join(textwrap.wrap(name, LONGEST_LABEL, break_long_words=False, break_on_hyphens=False))
+
+
+def row_height(names: Iterable[str]) -> float:
+    """Inches that a row needs for any of these names."""
+    lines = max(broken(name).count("\n") + 1 for name in names)
+    return 0.14 if lines == 1 else 0.04 + 0.085 * lines
+
+
+def name_rows(axis: Axes, names: Sequence[str]) -> None:
+    """Names at the y axis, from the top."""
+    told = [broken(name) for name in names]
+    several = any("\n" in name for name in told)
+    axis.set_yticks(range(len(told)), told, fontsize=5 if several else 6)
+    axis.set_ylim(len(told) - 0.5, -0.5)
 
 
 def say(axis: Axes, text: str) -> None:
