@@ -311,6 +311,26 @@ def test_the_blind_control_of_the_same_settings_is_looked_at_too(tmp_path: Path)
     assert [one.run.sampler for one in close_ups(found, focus="margin")] == ["low_confidence", "margin", "random_remask"]
 
 
+def test_long_names_of_rows_are_broken_between_settings_and_get_room() -> None:
+    name = "tta " + " ".join(f"parameter_{i}=0.{i}" for i in range(6))
+    frame = pd.DataFrame(
+        {"task": "t", "comparison": [name, "margin"], "delta": [0.1, 0.0], "significant": False, "alpha": 0.05}
+    )
+    for kind in ("delta", "adjusted"):
+        frame = frame.assign(**{f"{kind}_low": -0.1, f"{kind}_high": 0.2})
+    figure, short = figures.differences(frame), figures.differences(frame.assign(comparison=["a", "b"]))
+    (label, _) = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert label.replace("\n", " ") == name
+    assert max(map(len, label.split("\n"))) <= 40
+    assert figure.get_figheight() > short.get_figheight()
+
+
+def test_levels_are_read_as_they_were_written(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"level": ["4", "8", "0.10"], "place": [0, 1, 2]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    assert drawings.read(tmp_path / "x.csv")["level"].tolist() == ["4", "8", "0.10"]
+
+
 def test_every_figure_says_what_it_shows() -> None:
     for name, kind in figures.FIGURES.items():
         assert kind.caption.endswith("."), name
