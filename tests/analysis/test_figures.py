@@ -101,7 +101,9 @@ def test_evolution_figure_draws_the_means_of_right_and_wrong() -> None:
     assert violation == [[(1, 0), (2, 0)], [(1, 0), (2, 0.5)]]
     assert remasked == [[(2, 0.5)], [(2, 0.5)]]
     (band,) = figure.axes[0].collections[1].get_paths()
-    assert band.vertices[:, 1].min() == pytest.approx(mean_interval(np.array([3.0, 5])).ci_low)
+    ends = band.vertices[:, 1]
+    assert ends.max() == pytest.approx(mean_interval(np.array([4.0, 6])).ci_high)
+    assert ends.min() == 0  # what cannot be negative is not told to be
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["tta, right", "tta, wrong"]
     assert evolution([traced(pd.DataFrame())], None, PLAN).empty
@@ -308,7 +310,7 @@ def test_the_blind_control_of_the_same_settings_is_looked_at_too(tmp_path: Path)
     found = made(compare(load_study(tmp_path)))
     ids = [one.run.run_id for one in close_ups(found)]
     assert ids == ["toy-low_confidence-test-8-", "toy-tta-test-8-2", "toy-random_remask-test-8-2"]
-    assert [one.run.sampler for one in close_ups(found, focus="margin")] == ["low_confidence", "margin", "random_remask"]
+    assert [one.run.sampler for one in close_ups(found, focus="margin")] == ["low_confidence", "margin"]
 
 
 def test_long_names_of_rows_are_broken_between_settings_and_get_room() -> None:
@@ -329,6 +331,40 @@ def test_levels_are_read_as_they_were_written(tmp_path: Path) -> None:
     frame = pd.DataFrame({"level": ["4", "8", "0.10"], "place": [0, 1, 2]})
     frame.to_csv(tmp_path / "x.csv", index=False)
     assert drawings.read(tmp_path / "x.csv")["level"].tolist() == ["4", "8", "0.10"]
+
+
+def test_steps_that_few_got_to_are_left_out() -> None:
+    long = [("p0", step) for step in range(5)]
+    rows = pd.DataFrame([*long, *((f"p{i}", step) for i in range(1, 20) for step in range(3))], columns=["problem", "step"])
+    trace = rows.assign(key=rows["problem"], unit=rows["problem"], score=1.0, entropy=1.0)
+    frame = evolution([traced(trace)], None, PLAN)
+    assert sorted(set(frame["step"])) == [1, 2, 3]
+
+
+def test_two_runs_of_one_sampler_are_told_apart() -> None:
+    from tta_bench.analysis.compare import compare, made
+
+    runs = [make_run(f"r{k}", {"name": "tta", "tta_k": k}, np.arange(6) < k) for k in (3, 5)]
+    found = made(compare(Study("x", (Pair(*runs),), 6, 1)))
+    assert [one.sampler for one in close_ups(found)] == ["tta (baseline)", "tta (candidate)"]
+    summary = summarize(Study("x", (Pair(*runs),), 6, 1), PLAN)
+    assert drawings.differences_frame(summary, PLAN)["comparison"].tolist() == ["tta steps=4 tta_k=5"]
+    third = make_run("r7", {"name": "tta", "tta_k": 7}, np.arange(6) < 2)
+    twice = summarize(Study("x", (Pair(runs[0], third), Pair(runs[1], third)), 6, 1), PLAN)
+    assert drawings.differences_frame(twice, PLAN)["comparison"].tolist() == [
+        "tta steps=4 tta_k=7 against tta steps=4 tta_k=3",
+        "tta steps=4 tta_k=7 against tta steps=4 tta_k=5",
+    ]
+
+
+def test_dollars_in_names_are_no_mathematics_and_nothing_to_rank_is_no_crash() -> None:
+    frame = pd.DataFrame({"task": "t", "comparison": ["a $x_{$ b", "$5$"], "delta": 0.1, "significant": False, "alpha": 0.05})
+    for kind in ("delta", "adjusted"):
+        frame = frame.assign(**{f"{kind}_low": -0.1, f"{kind}_high": 0.2})
+    figures.differences(frame).draw_without_rendering()
+    one, moment = judged_tokens()
+    flat = moment.rows.assign(entropy=0.0, support=1.0)
+    assert quality_curves.risk_coverage([(one, Moment("token", "end", flat, ()))], PLAN).empty
 
 
 def test_every_figure_says_what_it_shows() -> None:

@@ -92,7 +92,7 @@ def test_stars_stand_for_adjusted_p_values_and_are_explained() -> None:
     better = next(line for line in table.splitlines() if line.startswith("toy & s1"))
     assert f"$^{{{marks(summary['p_adjusted'][1], 0.05)}}}$" in better
     assert "$^{" not in next(line for line in table.splitlines() if line.startswith("toy & s2"))
-    assert "Adjusted p: * below 0.05" in table
+    assert "Adjusted p: {*} below 0.05" in table
     assert "Adjusted p" not in latex(summarize(study(20, 21), PLAN), "x")
 
 

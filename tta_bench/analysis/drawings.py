@@ -20,7 +20,7 @@ from tta_bench.analysis.figures.trajectory import EVENTS
 from tta_bench.analysis.load import Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import CONTROL
-from tta_bench.analysis.representative import close_ups, decodings_of_one_problem, representative
+from tta_bench.analysis.representative import ROLES, close_ups, decodings_of_one_problem, representative
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.stats import mean_interval
 
@@ -34,7 +34,7 @@ def frames(
     # The baseline's uncertainty and the control's are another story: the candidate's is judged.
     candidates = {one.pair.candidate.run_id for one in representative(compared, plan.focus)}
     ends = quality_curves.ends([one for one in shown if one.run.run_id in candidates], study.replicates)
-    swept = sweeps(compared, study)
+    swept = first_of_each(sweeps(compared, study))
     made: dict[str, Callable[[], pd.DataFrame]] = {
         "accuracy_versus_passes": lambda: accuracy_frame(summary, plan.focus),
         "differences": lambda: differences_frame(summary, plan),
@@ -84,6 +84,14 @@ def read(file: Path) -> pd.DataFrame:
     return found
 
 
+def first_of_each(found: Sequence[Sweep]) -> list[Sweep]:
+    """For each task and sampler the first sweep: those of other models, seeds or the like are no part of its lines."""
+    first: dict[tuple[str, str], Sweep] = {}
+    for sweep in found:
+        first.setdefault((sweep.task, sweep.sampler), sweep)
+    return list(first.values())
+
+
 def accuracy_frame(summary: pd.DataFrame, focus: str | None = None) -> pd.DataFrame:
     """Every run once; of many variants those have a colour that ``chosen`` names."""
     frame = summary[summary["score"].notna()]
@@ -125,9 +133,14 @@ def chosen(frame: pd.DataFrame, focus: str | None = None) -> list[str]:
         for _, part in runs.groupby("task", sort=False)
     ]
     counts = pd.concat(on_front).groupby(runs["variant"]).sum()
-    first = [*frame.loc[frame["verdict"] == "", "variant"], *frame.loc[frame["sampler"] == focus, "variant"]]
+    baselines = list(dict.fromkeys(frame.loc[frame["verdict"] == "", "variant"]))
+    first = [*baselines[:MOST_BASELINES], *frame.loc[frame["sampler"] == focus, "variant"]]
     ranked = sorted(counts[counts > 0].index, key=lambda name: (-counts[name], name))
-    return [*dict.fromkeys([*first, *ranked])][:MOST_COLOURED]
+    return [*dict.fromkeys([*first, *ranked, *baselines])][:MOST_COLOURED]
+
+
+MOST_BASELINES = 3
+"""Variants of baselines that have a colour before others; the first of them."""
 
 
 def differences_frame(summary: pd.DataFrame, plan: TestPlan) -> pd.DataFrame:
@@ -135,10 +148,14 @@ def differences_frame(summary: pd.DataFrame, plan: TestPlan) -> pd.DataFrame:
     rows = summary[summary["delta"].notna()]
     if rows.empty or rows["task"].value_counts().max() > MOST_ROWS:
         return pd.DataFrame()
+    names = (rows["sampler"] + " " + rows["settings"]).str.strip()
+    runs = summary.drop_duplicates("run_id").set_index("run_id")
+    bases = [f"{runs['sampler'][name]} {runs['settings'][name]}".strip() for name in rows["baseline_run_id"]]
+    twice = pd.DataFrame({"task": rows["task"], "name": names}).duplicated(keep=False)
     return pd.DataFrame(
         {
             "task": rows["task"],
-            "comparison": [f"{name} {told}".strip() for name, told in zip(rows["sampler"], rows["settings"], strict=True)],
+            "comparison": np.where(twice, [f"{a} against {b}" for a, b in zip(names, bases, strict=True)], names),
             "delta": rows["delta"],
             "delta_low": rows["delta_ci_low"],
             "delta_high": rows["delta_ci_high"],
@@ -184,7 +201,8 @@ def trajectories_frame(shown: Sequence[Compared]) -> pd.DataFrame:
     parts = []
     for one in shown:
         for run, problem, trace in decodings_of_one_problem(one.pair, one.problems):
-            title = f"{run.task}, {problem}\n{run.sampler}, score {trace['score'].iloc[0]:g}"
+            role = "" if one.pair.baseline.sampler != one.pair.candidate.sampler else f" ({ROLES[run is one.pair.candidate]})"
+            title = f"{run.task}, {problem}\n{run.sampler}{role}, score {trace['score'].iloc[0]:g}"
             events = [name for name in EVENTS if name in trace and trace[name].notna().all()]
             parts.append(trace[["step", "position", "entropy", *events]].assign(title=title, step=trace["step"] + 1))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -52,7 +52,7 @@ def risk_coverage(found: Sequence[tuple[CloseUp, Moment]], plan: TestPlan) -> pd
     parts = []
     for one, moment in found:
         rows = moment.rows
-        if rows["loss"].min() == rows["loss"].max():
+        if rows["loss"].min() == rows["loss"].max() or not told(rows):
             continue
         items = items_of(rows, plan)
         for signal, doubt in doubts(rows):

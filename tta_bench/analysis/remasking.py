@@ -134,10 +134,15 @@ def remasking(found: Sequence[Compared], study: Study, describe: Describer, plan
 
 
 def same_budget(control: Run, run: Run) -> bool:
-    """Whether a control takes back as many, at the same steps: equal in all settings and in the parameters that both have."""
+    """Whether a control takes back as many, at the same steps: equal in all settings and in the parameters that both have.
+
+    Of a sampler that decides its steps itself, or shares no parameter, no control does.
+    """
     one, other = control.config["sampler"], run.config["sampler"]
     shared = one.keys() & other.keys() - {"name", "target"}
-    return alike(control, run) and all(one[key] == other[key] for key in shared)
+    steps = control.config["steps"], run.config["steps"]
+    same = None not in steps and steps[0] == steps[1] and bool(shared)
+    return same and alike(control, run) and all(one[key] == other[key] for key in shared)
 
 
 def measured(mine: Tally, plan: TestPlan) -> dict[str, Any]:

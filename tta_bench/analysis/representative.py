@@ -19,10 +19,12 @@ class CloseUp:
     Attributes:
         run: itself.
         problems: ids that count.
+        role: what tells it from another run of its sampler; empty where nothing needs to.
     """
 
     run: Run
     problems: tuple[str, ...]
+    role: str = ""
 
     @property
     def task(self) -> str:
@@ -30,7 +32,12 @@ class CloseUp:
 
     @property
     def sampler(self) -> str:
-        return self.run.sampler
+        """Its name, with its role."""
+        return f"{self.run.sampler} ({self.role})" if self.role else self.run.sampler
+
+
+ROLES = ("baseline", "candidate")
+"""Of two runs of one sampler."""
 
 
 def representative(found: Sequence[Compared], focus: str | None = None) -> list[Compared]:
@@ -64,7 +71,9 @@ def close_ups(found: Sequence[Compared], focus: str | None = None) -> list[Close
             for other in found
             if other.pair.candidate.sampler == CONTROL != candidate.sampler and same_budget(other.pair.candidate, candidate)
         ]
-        shown += [CloseUp(run, one.problems) for run in (base, candidate, *controls[:1])]
+        roles = ROLES if base.sampler == candidate.sampler else ("", "")
+        shown += [CloseUp(run, one.problems, role) for run, role in zip((base, candidate), roles, strict=True)]
+        shown += [CloseUp(control, one.problems) for control in controls[:1]]
     return shown
 
 

@@ -399,6 +399,7 @@ def escape(text: str) -> str:
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", BLANK: r"\textvisiblespace{}", MARK.strip(): r"$\dagger$",
+    "[": "{[}", "]": "{]}", "*": "{*}",
     "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{NOT EQUAL TO}": r"$\neq$",
     "\N{LESS-THAN OR EQUAL TO}": r"$\leq$", "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$",
 } | {character: "\\" + character for character in "&%$#_"}  # fmt: skip

@@ -37,26 +37,27 @@ class Kind:
 FIGURES = {
     "accuracy_versus_passes": Kind(
         accuracy_versus_passes,
-        "Score against forward passes (logarithmic), a line for each sampler variant, with 95 % intervals. Of many variants "
+        "Score against forward passes (logarithmic), a line for each sampler variant, with intervals. Of many variants "
         "those have a colour that are baselines, in focus, or most often on the Pareto front.",
     ),
     "differences": Kind(
         differences,
-        "Paired difference of each candidate from its baseline: 95 % intervals alone (thick) and adjusted for all comparisons "
+        "Paired difference of each candidate from its baseline: intervals alone (thick) and adjusted for all comparisons "
         "by max-T (thin). Filled: significant after adjustment.",
     ),
     "response_curves": Kind(
         response_curves,
-        "Mean score by the levels of each swept hyper-parameter, averaged over the runs that share the level, with 95 % "
-        "intervals over problems. Choose on dev, confirm on test.",
+        "Mean score by the levels of each swept hyper-parameter, averaged over the runs that share the level, with "
+        "intervals over problems; of several models or seeds the first. Choose on dev, confirm on test.",
     ),
     "exploratory_response": Kind(
         exploratory_response, "Mean score by two swept hyper-parameters: exploratory, without a test."
     ),
     "uncertainty_evolution": Kind(
         uncertainty_evolution,
-        "Uncertainty over the denoising steps: means over the committed tokens of an answer, then over problems, with 95 % "
-        "intervals. Solid: answers that came out right, dashed: wrong.",
+        "Uncertainty over the denoising steps: means over the committed tokens of an answer, then over problems, with "
+        "intervals. Solid: answers that came out right, dashed: wrong. Steps that less than a tenth of them got to are left "
+        "out.",
     ),
     "trajectories": Kind(
         trajectories,
@@ -68,27 +69,27 @@ FIGURES = {
     ),
     "signal_quality": Kind(
         signal_quality,
-        "How well each signal tells wrong tokens from right ones that stood before a step: area under the ROC curve, with 95 % "
+        "How well each signal tells wrong tokens from right ones that stood before a step: area under the ROC curve, with "
         "intervals of a bootstrap over problems. 0.5 is chance.",
     ),
     "risk_coverage": Kind(
         risk_coverage,
         "Share of errors among what is kept when the most uncertain answers, or tokens, are set aside; the band is the "
-        "first signal's 95 % bootstrap interval over problems. Dotted: an arbitrary order; thin: a perfect one.",
+        "first signal's bootstrap interval over problems. Dotted: an arbitrary order; thin: a perfect one.",
     ),
     "reliability": Kind(
         reliability,
-        "Share of right tokens against the probability that they were given, in ten bins of equal mass, with 95 % bootstrap "
+        "Share of right tokens against the probability that they were given, in ten bins of equal mass, with bootstrap "
         "intervals over problems. Dotted: calibrated.",
     ),
     "remask_quality": Kind(
         remask_quality,
-        "Precision and recall of taking back wrong tokens, with 95 % bootstrap intervals over problems, beside the blind "
+        "Precision and recall of taking back wrong tokens, with bootstrap intervals over problems, beside the blind "
         "control and what a blind choice at the same steps would have had.",
     ),
     "survival": Kind(
         survival,
-        "Share of committed tokens that still stand so many steps later (Kaplan-Meier, with 95 % bootstrap intervals over "
+        "Share of committed tokens that still stand so many steps later (Kaplan-Meier, with bootstrap intervals over "
         "problems), and how often the token of a position changes.",
     ),
     "flip_rates": Kind(

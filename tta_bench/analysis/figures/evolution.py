@@ -36,10 +36,9 @@ def uncertainty_evolution(frame: pd.DataFrame) -> Figure:
             for axis, quantity in zip(row, quantities, strict=True):
                 part = frame[(frame["task"] == task) & (frame["quantity"] == quantity)]
                 for (sampler, outcome), line in part.groupby(["sampler", "outcome"], sort=False):
-                    hue, x = colour(samplers.index(str(sampler))), line["step"].to_numpy(float)
-                    axis.plot(
-                        x, line["value"], OUTCOMES[str(outcome)], color=hue, zorder=3 - 0.1 * samplers.index(str(sampler))
-                    )
+                    number, x = samplers.index(str(sampler)), line["step"].to_numpy(float)
+                    hue, alone = colour(number), "o" if len(x) == 1 else ""  # a single point has no line
+                    axis.plot(x, line["value"], OUTCOMES[str(outcome)], color=hue, marker=alone, zorder=3 - 0.1 * number)
                     band(axis, x, line["low"].to_numpy(float), line["high"].to_numpy(float), hue)
                 axis.set_title(LABELS[quantity] if row is axes[0] else "", fontsize=8)
                 axis.set_ylim(bottom=0)

@@ -88,7 +88,8 @@ def survival(frame: pd.DataFrame) -> Figure:
                     y, low, high = (line[name].to_numpy(float) for name in ("value", "low", "high"))
                     x = line["step"].to_numpy(float) if quantity == "survival" else np.array([float(number)])
                     if quantity == "survival":
-                        axis.step(x, y, where="post", color=colour(number), linestyle=dash(number))
+                        alone = "o" if len(x) == 1 else ""  # a single point has no line
+                        axis.step(x, y, where="post", color=colour(number), linestyle=dash(number), marker=alone)
                         axis.fill_between(x, low, high, step="post", color=colour(number), alpha=0.13, linewidth=0)
                     else:
                         axis.plot(x, y, "o", color=colour(number), clip_on=False, zorder=3)

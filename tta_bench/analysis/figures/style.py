@@ -88,6 +88,8 @@ def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str]
         names: of the series; ``per_column`` of them belong together and stand below each other.
         per_column: how many.
     """
+    if not names:
+        return
     room = figure.get_figwidth() / (0.4 + 0.058 * max(map(len, names)))
     columns = int(np.clip(room, 1, min(6, len(names) // per_column)))
     figure.legend(handles, names, loc="outside lower center", ncols=columns)

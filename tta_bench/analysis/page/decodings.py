@@ -42,14 +42,22 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass
 class Vocabulary:
-    """The different words of a page, each once: texts of tokens, or ids where the text is not known."""
+    """The different words of a page, each once: tokens with their texts, or their ids where the text is not known.
 
-    places: dict[str | int, int] = field(default_factory=dict)
+    Tokens with one text are different words: pieces of letters, for instance, all read as the replacement character.
+    """
 
-    def __call__(self, word: str | int) -> int:
-        """The number of a word."""
+    places: dict[tuple[int, str | int], int] = field(default_factory=dict)
+
+    def __call__(self, token: int, word: str | int) -> int:
+        """The number of a token with its text."""
         shown = shortened(visible(word), LONGEST_WORD) if isinstance(word, str) else word
-        return self.places.setdefault(shown, len(self.places))
+        return self.places.setdefault((token, shown), len(self.places))
+
+    @property
+    def texts(self) -> list[str | int]:
+        """Of every number."""
+        return [text for _, text in self.places]
 
 
 @dataclass(frozen=True)
@@ -113,13 +121,13 @@ class Decodings:
     def ends(self, word: Vocabulary) -> set[int]:
         """Numbers of the words that end an answer, as far as the run tells."""
         known = self.run.words["tokens"]
-        return {word(known[str(token)]) for token in self.run.manifest.get("end_ids") or () if str(token) in known}
+        return {word(int(token), known[str(token)]) for token in self.run.manifest.get("end_ids") or () if str(token) in known}
 
     def words(self, ids: pd.Series, word: Vocabulary) -> np.ndarray:
         """Numbers of the words to token ids; -1 where there is no token."""
         codes, values = pd.factorize(ids)
         known = self.run.words["tokens"]
-        numbers = [-1 if value == UNJUDGED else word(known.get(str(value), int(value))) for value in values]
+        numbers = [-1 if value == UNJUDGED else word(int(value), known.get(str(value), int(value))) for value in values]
         return np.array(numbers, dtype=int)[codes]
 
 

@@ -111,7 +111,7 @@ def replay(found: Sequence[Compared], describe: Describer, plan: TestPlan, budge
             if name not in parts:
                 parts[name] = side.encoded(place.problem, duel.ranges, word)
     ends = sorted({number for duel in duels for side in duel.sides for number in side.ends(word)})
-    words = list(word.places)
+    words = word.texts
     room = budget - len(written(words))
     signals = fitting(parts, [name for name in UNITS if any(name in duel.ranges for duel in duels)], room)
     parts = {name: with_signals(part, signals) for name, part in parts.items()}
