@@ -389,7 +389,8 @@ def on_disk(command: str, words: list[str]) -> int:
 
     from tta_bench.runner.disk import StoreError
 
-    folder = Path(words.pop() if words and Path(words[-1]).joinpath("runs").is_dir() else "outputs")
+    last = words[-1] if words and words[-2:-1] != ["--to"] else ""
+    folder = Path(words.pop() if last and Path(last).joinpath("runs").is_dir() else "outputs")
     try:
         code: int = import_module(f"tta_bench.commands.{command}").main(folder, words, make_console())
     except (ValueError, StoreError) as error:
@@ -729,7 +730,9 @@ def do_there(config: DictConfig, *, last_round: bool) -> Outcome:
         comparison = read(plain)
         if not allowances(plain).differences:
             check_comparable([comparison], survey([comparison]))
-        return partial(do_comparison, comparison, Console(width=120, force_terminal=False), last_round=last_round)
+        # Standard output belongs to the command that sent the job: it may be asked for JSON.
+        console = Console(width=120, force_terminal=False, stderr=True)
+        return partial(do_comparison, comparison, console, last_round=last_round)
 
     return outcome(prepare)
 

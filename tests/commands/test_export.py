@@ -31,3 +31,10 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "no run in" in refused(["sudoku", str(tmp_path), *to], capsys)
     assert 'is not installed; pip install "tta_bench[inspect]"' in refused(["json-tta-1", str(tmp_path), *to], capsys)
     assert not (tmp_path / "logs").exists()
+
+
+def test_logs_may_go_where_runs_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    make_run(tmp_path / "outputs", "json-tta-1", n_problems=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+    assert "is not installed" in refused(["json-tta-1", "--to", "outputs"], capsys)
