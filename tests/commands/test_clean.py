@@ -41,6 +41,7 @@ def litter(tmp_path: Path) -> set[str]:
     bare.mkdir()
     torn = make_run(tmp_path, "torn", n_problems=0)
     (torn.path / "records.jsonl").write_text('{"key": "dev-0')
+    (torn.path / "words.json").write_text("{}")  # written before the first record
     (good.path / "traces").mkdir()
     parts = [good.path / ".manifest.json.7.part", good.path / "traces" / ".a.parquet.7.part"]
     for part in parts:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
 from huggingface_hub.errors import LocalTokenNotFoundError
 
+from tests.analysis.folders import write_run
 from tests.commands.runs import make_run, right_up_to
 from tta_bench import cli
+from tta_bench.analysis.load import load_study
+from tta_bench.analysis.plan import TestPlan
+from tta_bench.analysis.summary import summarize
+from tta_bench.analysis.tables import write_tables
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report.mkdir(parents=True)
     study = {"runs": "../../runs", "pairs": [["json-low_confidence-2", "json-tta-1"]]}
     (report / "study.json").write_text(json.dumps(study))
-    pd.DataFrame({"task": ["json"], "score": [0.5], "verdict": ["better"]}).to_csv(report / "summary.csv", index=False)
+    pd.DataFrame({"task": ["json"], "model": ["mini"], "score": [0.5], "verdict": ["better"]}).to_csv(
+        report / "summary.csv", index=False
+    )
     (report / "summary.md").write_text("| task | score % |\n|---|---|\n| json | 50.0 |\n\nA note.\n")
     return folder
 
@@ -99,6 +108,56 @@ def test_of_a_report_its_runs_and_its_table_are_published(output: Path, tmp_path
     assert "| json | 50.0 |" in card.text
     assert 'load_dataset("me/mine", split="train")' in card.text
     assert "2 sampler(s) on json (dev split), model big, mini; 16 answers, made 2026-01-02" in card.text
+
+
+def test_a_table_has_no_places_of_this_machine(tmp_path: Path) -> None:
+    """Two models in long folders, each with rows of its own: settings tell them apart, in words that are cut."""
+    report = tmp_path / "reports" / "study"
+    report.mkdir(parents=True)
+    pairs = []
+    for model in ("big", "small"):
+        home = f"/home/somebody/{model}/a_folder_of_a_name_that_is_long"
+        settings = {
+            "model": {"name": f"{home}/{model}-8B", "fingerprint": model},
+            "task": {"name": "toy", "version": "1", "target": "t", "data": "d", "path": f"{home}/rows-{model}.jsonl"},
+        }
+        scores = (np.array([[1.0], [0], [0], [1]]), np.array([[1.0], [1], [0], [1]]))
+        names = ("low_confidence", "tta")
+        pairs.append([write_run(tmp_path, {"name": n}, s, settings=settings) for n, s in zip(names, scores, strict=True)])
+    study = {"name": "study", "runs": "../../runs", "pairs": pairs, "n_problems": 4, "replicates": 1}
+    plan = TestPlan(n_resamples=99, n_bootstrap=200)
+    (report / "study.json").write_text(json.dumps(study | {"tests": asdict(plan)}))
+    write_tables(summarize(load_study(report), plan), report, note="A note.", alpha=0.05)
+    own = pd.read_csv(report / "summary.csv")
+    assert own["model"].str.startswith("/home/somebody").all()
+    assert own["settings"].str.contains("model=/home/somebody/big/a..", regex=False).any(), "the premise: a path that is cut"
+
+    assert push("me/mine", report, "--to", tmp_path / "set") == 0
+    found = pd.read_parquet(tmp_path / "set" / "data" / "comparisons.parquet")
+    assert found["model"].tolist() == ["big-8B"] * 2 + ["small-8B"] * 2
+    assert found["settings"][0] == "steps=8 model=big-8B toy.path=rows-big.jsonl"
+    same = [name for name in own if name not in ("model", "settings")]
+    pd.testing.assert_frame_equal(found[same], own[same])
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "toy.path=rows-small.jsonl" in card
+    tables = [pd.read_parquet(file).to_csv() for file in (tmp_path / "set" / "data").iterdir()]
+    assert not [text for text in (card, *tables) if "/home" in text]
+
+
+def test_scores_of_runs_count_clusters_and_no_run_that_failed_somewhere(tmp_path: Path) -> None:
+    """Two problems of each passage that score alike tell no more than one."""
+    once = np.array([[1.0], [1], [0], [1]])
+    write_run(tmp_path, {"name": "apart"}, once)
+    write_run(tmp_path, {"name": "together"}, once.repeat(2, axis=0), clusters=[f"passage {i // 2}" for i in range(8)])
+    write_run(tmp_path, {"name": "fails"}, np.array([[1.0], [1], [np.nan], [1]]))
+    assert push("me/mine", tmp_path, "--to", tmp_path / "set") == 0
+    runs = pd.read_parquet(tmp_path / "set" / "data" / "runs.parquet").set_index("sampler")
+    columns = ["score", "score_ci_low", "score_ci_high"]
+    assert runs.loc["together", columns].tolist() == pytest.approx(runs.loc["apart", columns].tolist())
+    assert runs.loc["fails", columns].isna().all(), "a mean over what did not fail"
+    assert runs["n_errors"].to_dict() == {"apart": 0, "together": 0, "fails": 1}
+    row = next(line for line in (tmp_path / "set" / "README.md").read_text().splitlines() if line.startswith("| toy-fails"))
+    assert "| 8 | 3 |  |  | 8 |" in row
 
 
 class FakeHub:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from tests.analysis.folders import write_run
 from tests.quick import QUICK
 from tests.runner.processes import fork
 from tta_bench import cli
 from tta_bench.commands.tune import chosen
+from tta_bench.commands.tune_table import table_of
 from tta_bench.runner.store import RunFolder
 from tta_bench.tuning.search import Trial
 
@@ -80,6 +84,38 @@ def test_given_again_nothing_is_done(searched: Path, monkeypatch: pytest.MonkeyP
     assert tune(searched, *reversed(SPACE), "choose=null") == 0
     assert (searched / "reports" / "default" / "dev" / "trials.csv").read_bytes() == before
     assert "4 to be tried by tpe, 4 done already" in capsys.readouterr().out
+
+
+def test_a_fixed_setting_that_only_some_settings_use_makes_another_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first sampler decides for itself how many steps it takes, the second does not."""
+    folders: list[Path] = []
+    monkeypatch.setattr("tta_bench.commands.tune.tune", lambda asked, _: folders.append(asked.folder) or 0)
+    for steps in (4, 16, 4):
+        assert tune(tmp_path, "sampler=threshold,tta", f"steps={steps}", "baseline_steps=8") == 0
+    assert folders[0] != folders[1]
+    assert folders[0] == folders[2]
+
+
+def test_intervals_are_of_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two problems of each passage that score alike tell no more than one."""
+    once = np.array([[1.0, 1, 0, 0, 1, 0], [1, 1, 1, 0, 1, 1]])[:, :, None]
+    rows: list[Any] = []
+    for name, twice in (("apart", 1), ("together", 2)):
+        scores = once.repeat(twice, axis=1)
+        labels = [f"passage {i // twice}" for i in range(scores.shape[1])]
+        runs = [write_run(tmp_path / name, {"name": n}, s, clusters=labels) for n, s in zip("ab", scores, strict=True)]
+        baseline = SimpleNamespace(run_id=runs[0], sampler=SimpleNamespace(name="a"), steps=8)
+        problems = [SimpleNamespace(id=f"test-{i:06d}") for i in range(scores.shape[1])]
+        first: Any = SimpleNamespace(
+            baseline=baseline, problems=problems, output_dir=tmp_path / name, n_problems=len(problems), replicates=1
+        )
+        monkeypatch.setattr("tta_bench.commands.tune_table.dev_means", lambda *_, **__: (0.5, 8.0, 0))
+        found = table_of([Trial(0, ("sampler=b",), "done", 0.8, 8.0, runs[1])], first)
+        rows.append(found.filter(regex="score|delta"))
+    pd.testing.assert_frame_equal(rows[0], rows[1])
+    assert rows[0]["delta_ci_low"][1] < rows[0]["delta"][1]
 
 
 @pytest.mark.slow

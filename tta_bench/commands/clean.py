@@ -19,7 +19,7 @@ from tta_bench.runner.store import JUDGED, BusyError, RunFolder
 
 USAGE = "tta-bench clean [RUN ...] [DIR]"
 
-OWN = ("config.yaml", "manifest.json", "records.jsonl", "traces", JUDGED)
+OWN = ("config.yaml", "manifest.json", "records.jsonl", "traces", "words.json", JUDGED)
 """What a run's folder holds; a folder with anything else in it is not proposed."""
 
 PART = ".*.part"

@@ -44,6 +44,7 @@ class Tuning:
     Attributes:
         plan: of the search.
         baseline: compares the baseline with the first setting, on dev.
+        hashes: of the configurations of the settings at every end of the space.
         setting: compares a setting, given as words, on a split.
         max_passes: what the setting that is confirmed may cost in forward passes; None for as much as the baseline does.
         choose: number of the trial to be confirmed; None for the best, -1 for none.
@@ -52,6 +53,7 @@ class Tuning:
 
     plan: Plan
     baseline: Comparison
+    hashes: tuple[str, ...]
     setting: Callable[[tuple[str, ...], str], Comparison]
     max_passes: float | None
     choose: int | None
@@ -60,9 +62,12 @@ class Tuning:
 
     @property
     def folder(self) -> Path:
-        """Where the search is kept: a search is named by what is searched, how, and on what."""
+        """Where the search is kept: a search is named by what is searched, how, and on what.
+
+        Every end of the space has a say, since a run's configuration lacks what its sampler does not use, and another may use.
+        """
         first, plan = self.baseline, self.plan
-        asked = (first.baseline.config_hash, first.candidate.config_hash, first.n_problems, first.replicates)
+        asked = (first.baseline.config_hash, self.hashes, first.n_problems, first.replicates)
         cap = self.max_passes if plan.objectives == ("score",) else "not searched with"
         name = digest(json.dumps([*asked, str(plan.space), plan.objectives, plan.search, plan.seed, cap]), size=6)
         return first.output_dir / "searches" / f"{first.task.name}-{first.candidate.sampler.name}-{name:012x}"
@@ -118,7 +123,8 @@ def tuning(
         found = alone(words, split)
         return replace(found, baseline=replace(baseline.baseline, split=split, task_data=found.candidate.task_data))
 
-    return Tuning(plan, baseline, against_baseline, bound(config), choice(config), tests, allow)
+    hashes = tuple(one.candidate.config_hash for one in every)
+    return Tuning(plan, baseline, hashes, against_baseline, bound(config), choice(config), tests, allow)
 
 
 def bound(config: Mapping[str, Any]) -> float | None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tta_bench.analysis.equal_compute import on_front
-from tta_bench.analysis.load import load_run
+from tta_bench.analysis.load import Run, load_run
 from tta_bench.analysis.stats import mean_interval, paired_differences
 from tta_bench.analysis.tables import half_width, interval
 from tta_bench.commands.say import say
@@ -43,22 +43,28 @@ def table_of(trials: Sequence[Trial], first: Comparison) -> pd.DataFrame:
     """
     problems = [problem.id for problem in first.problems]
 
-    def scores(run_id: str) -> np.ndarray:
-        return load_run(first.output_dir / "runs" / run_id).values("score", problems, first.replicates)
+    def loaded(run_id: str) -> Run:
+        return load_run(first.output_dir / "runs" / run_id)
 
-    base = scores(first.baseline.run_id)
+    def scores(run: Run) -> np.ndarray:
+        return run.values("score", problems, first.replicates)
+
+    baseline = loaded(first.baseline.run_id)
+    base, clusters = scores(baseline), baseline.clusters(problems)
     cost = dev_means(first.baseline, first, allow_missing=False)[1]
     size = {"n_problems": first.n_problems, "replicates": first.replicates}
     rows: list[dict[str, Any]] = [
         {"trial": None, "state": BASELINE, "settings": named(first.baseline), "run_id": first.baseline.run_id, **size}
         | {"forward_passes": cost}
-        | estimated("score", base)
+        | estimated("score", base, clusters)
     ]
     for trial in trials:
         row = {"trial": trial.number, "settings": " ".join(trial.words), **size, **asdict(trial)}
         if trial.state == "done":
-            mine = scores(trial.run_id)
-            row |= estimated("score", mine) | estimated("delta", paired_differences(base, mine))
+            run = loaded(trial.run_id)
+            mine = scores(run)
+            row |= estimated("score", mine, run.clusters(problems))
+            row |= estimated("delta", paired_differences(base, mine), clusters)
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     done = (table["state"] == "done").to_numpy()
@@ -68,9 +74,9 @@ def table_of(trials: Sequence[Trial], first: Comparison) -> pd.DataFrame:
     return table
 
 
-def estimated(name: str, values: np.ndarray) -> dict[str, float]:
-    """Mean over problems and its interval, as columns."""
-    found = mean_interval(values)
+def estimated(name: str, values: np.ndarray, clusters: np.ndarray | None) -> dict[str, float]:
+    """Mean over problems and its interval, as columns; ``clusters`` as ``Run.clusters`` has them."""
+    found = mean_interval(values, clusters=clusters)
     return {name: found.value, f"{name}_ci_low": found.ci_low, f"{name}_ci_high": found.ci_high}
 
 

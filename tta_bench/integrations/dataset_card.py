@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from tta_bench import __version__
-from tta_bench.integrations.dataset_folder import Published
+from tta_bench.integrations.dataset_folder import Published, shorter_words, with_words
 
 TABLES = {
     "records": "one answer: a problem and replicate of a run",
@@ -67,7 +67,8 @@ KNOW = """\
 - Runs of one task share problems and random numbers (`problem`, `replicate`): compare them problem by problem.
 - `data` and `prompt` are digests of a problem and of its token ids. The problems are not here: `tta_bench.tasks.load` makes or
   reads them, and data sets that they are taken from have licences of their own.
-- Records whose `error` is not null have no answer and no score. `more` holds, as JSON, what else a record tells.
+- Records whose `error` is not null have no answer and no score, and a run with such a record, or one that lacks replicates of
+  some problems, has no score in `runs`. `more` holds, as JSON, what else a record tells.
 - Intervals of runs are for each by itself. Among many settings the best looks better than it is."""
 
 
@@ -83,10 +84,10 @@ def introduction(found: Published, runs: pd.DataFrame) -> str:
 
 
 def results(found: Published, runs: pd.DataFrame) -> str:
-    """The comparisons of a report as it has them; else the runs."""
+    """The comparisons of a report as it has them, with file names in place of paths; else the runs."""
     summary = found.report and found.report / "summary.md"
     if summary and summary.is_file():
-        text = summary.read_text().strip()
+        text = with_words(summary.read_text().strip(), shorter_words(found.runs))
         if len(text.splitlines()) <= MOST_ROWS:
             return text
     if len(runs) > MOST_ROWS:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import yaml
 from pyarrow.parquet import ParquetWriter
 
+from tta_bench.analysis.describe import settings_of, shown
 from tta_bench.analysis.load import Run, load_run
 from tta_bench.analysis.stats import mean_interval
 from tta_bench.runner.difference import PLACES
@@ -111,7 +113,8 @@ def write_data(found: Published, folder: Path, *, traces: bool) -> None:
                 writer.write_table(pa.Table.from_pylist(list(rows_of(run)), RECORDS))
         table_of_runs(found.runs).to_parquet(folder / "data" / "runs.parquet", index=False)
         if found.report and (found.report / "summary.csv").is_file():
-            pd.read_csv(found.report / "summary.csv").to_parquet(folder / "data" / "comparisons.parquet", index=False)
+            summary = comparisons(pd.read_csv(found.report / "summary.csv"), found.runs)
+            summary.to_parquet(folder / "data" / "comparisons.parquet", index=False)
         if steps is not None:
             steps.to_parquet(folder / "data" / "traces.parquet", index=False)
         for run in found.runs:
@@ -142,10 +145,14 @@ def row_of(record: Record) -> dict[str, Any]:
 
 
 def table_of_runs(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each run: what it is, how it scored and what it cost; means over problems with their 95 % t interval."""
+    """A row for each run: what it is, how it scored and what it cost; means over problems with their 95 % t interval.
+
+    A run that is not ``complete`` has no score.
+    """
     rows = []
     for run in runs:
-        found = mean_interval(run.values("score", list(run.problems)).mean(axis=1)) if complete(run) else None
+        names = list(run.problems)
+        found = mean_interval(run.values("score", names), clusters=run.clusters(names)) if complete(run) else None
         score = {"score": found.value, "score_ci_low": found.ci_low, "score_ci_high": found.ci_high} if found else {}
         rows.append(
             {
@@ -171,9 +178,32 @@ def table_of_runs(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def complete(run: Run) -> bool:
-    """Whether every problem of a run has all its replicates, so that a mean over problems means something."""
+    """Whether nothing of a run failed and every problem has all replicates, so that a mean over problems means something."""
     counts = run.records.groupby("problem").size()
-    return bool(counts.min() == counts.max())
+    return run.failures.empty and bool(counts.min() == counts.max())
+
+
+def comparisons(summary: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
+    """A report's summary.csv with file names in place of paths."""
+    words = shorter_words(runs)
+    found = summary.map(lambda cell: with_words(cell, words) if isinstance(cell, str) else cell)
+    return found.assign(model=summary["model"].map(without_folder))
+
+
+def shorter_words(runs: Sequence[Run]) -> dict[str, str]:
+    """Settings with paths, as a report has them in a word each (which may be cut), and the same with file names."""
+    found = {}
+    for run in runs:
+        names = settings_of(replace(run, config=portable(run.config)))
+        for key, value in settings_of(run).items():
+            if value != names[key]:
+                found[f"{key}={shown(value)}"] = f"{key}={shown(names[key])}"
+    return found
+
+
+def with_words(text: str, words: Mapping[str, str]) -> str:
+    """A text in which some words are replaced by others."""
+    return re.sub(r"\S+", lambda word: words.get(word[0], word[0]), text)
 
 
 def traces_of(runs: Sequence[Run]) -> pd.DataFrame:
