@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.runner.stores import n_records, records, summary, wait_for
 from tta_bench import cli
 from tta_bench.commands import elsewhere
 from tta_bench.commands.elsewhere import ENGINES, IN_TURN, Outcome, check_processes, engine_of, lines_after, outcome
+from tta_bench.commands.run import run_all
 from tta_bench.runner.disk import StoreError
 from tta_bench.runner.stopping import stop_requests
 
@@ -130,6 +132,17 @@ def test_what_goes_wrong_in_a_job_is_its_answer() -> None:
     assert "Traceback" in broken.message
 
 
+@pytest.mark.parametrize("error", [StoreError("records.jsonl, line 3: not a record"), OSError("no such driver")])
+def test_what_goes_wrong_before_a_job_begins_is_its_answer_too(error: Exception) -> None:
+    def unprepared() -> Callable[[], None]:
+        raise error
+
+    found = outcome(unprepared)
+    assert (found.code, found.died) == (1, False)
+    assert str(error) in found.message
+    assert ("Traceback" in found.message) == isinstance(error, OSError)
+
+
 def test_lines_are_counted_once_and_when_they_are_whole(tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
     assert lines_after(file, 0) == (0, 0)
@@ -174,6 +187,33 @@ def test_launchers_give_what_one_process_gives(launcher: tuple[str, ...], serial
     assert "report.html" in shown
     assert summary(tmp_path) == summary(serial)
     assert records(tmp_path) == records(serial)
+
+
+@pytest.mark.parametrize(("n_problems", "code"), [(8, 0), (9, 1)])
+def test_a_job_that_died_counts_only_where_something_is_missing(
+    n_problems: int, code: int, serial: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = [
+        *SWEEP,
+        f"n_problems={n_problems}",
+        f"output_dir={serial}",
+        f"report_dir={tmp_path}",
+        "analysis.allow_missing=true",
+    ]
+    sent: list[bool] = []
+
+    def send(_: Sequence[int] | None, last_round: bool) -> list[Outcome]:
+        sent.append(last_round)
+        return [elsewhere.died(ENGINES[0], RuntimeError("terminated"))]
+
+    asked = replace(cli.understand(words), engine=ENGINES[0], send=send)
+    said = StringIO()
+    assert run_all(asked, Console(file=said, width=200), fresh=False) == code
+    assert sent == [False, True][: 1 + code]
+    # The traceback is for the end; what comes in the middle is a sentence.
+    sentence = "hydra/launcher=joblib: a job ended without an answer (RuntimeError: terminated)"
+    assert (f"tta-bench: {sentence}\nRuntimeError: terminated" in capsys.readouterr().err) == bool(code)
+    assert (f"{sentence}; what is missing is tried once more" in said.getvalue()) == bool(code)
 
 
 def started(*words: str, folder: Path) -> subprocess.Popen[str]:

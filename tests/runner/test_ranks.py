@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from tests.quick import QUICK
 from tests.runner.processes import Child, fork
 from tests.runner.stores import n_records, records, summary, traces, wait_for
 from tta_bench import cli
+from tta_bench.runner.execute import here
 from tta_bench.runner.progress import Display
 from tta_bench.runner.ranks import Crew, Ranks
 from tta_bench.runner.settings import comparison
+from tta_bench.runner.spec import RunSpec
 from tta_bench.runner.store import RunFolder
 from tta_bench.runner.study import run_comparison
 
@@ -128,6 +131,61 @@ def test_what_fails_in_another_rank_reaches_the_user(tmp_path: Path, monkeypatch
     said = ranks[0].said.read_text()
     assert "3 problems failed, more than max_failures=2; the last: MemoryError: the machine is on fire" in said
     assert "compare on the problems that both runs have: analysis.allow_missing=true" in said
+
+
+def manifests(folder: Path) -> list[dict[str, Any]]:
+    return [RunFolder(run).manifest() for run in sorted((folder / "runs").iterdir())]
+
+
+def failing_in_rank_0(*arguments: Any) -> Any:
+    if os.environ["RANK"] == "0":
+        raise MemoryError("the machine is on fire")
+    time.sleep(0.1)  # there would be much to do yet
+    from tta_bench.runner.batch import decode_batch
+
+    return decode_batch(*arguments)
+
+
+def test_a_run_that_rank_0_gives_up_is_given_up_by_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tta_bench.runner.execute.decode_batch", failing_in_rank_0)
+    folder = tmp_path / "outputs"
+    ranks = together(folder, *LONG, "max_failures=1")
+    assert [rank.code() for rank in ranks] == [1, 0]
+    assert ranks[0].said.read_text().count("2 problems failed, more than max_failures=1; the last: MemoryError") == 2
+    found = manifests(folder)
+    assert [manifest["status"] for manifest in found] == ["failed"] * 2
+    # Nothing was added once the manifest was written, and rank 1 has not done the 30 problems that it was dealt.
+    assert sum(manifest["n_records"] + manifest["n_errors"] for manifest in found) == n_records(folder)
+    assert max(manifest["n_records"] for manifest in found) < 30
+
+
+def failing(*_: Any) -> Any:
+    raise MemoryError("the machine is on fire")
+
+
+@pytest.mark.slow
+def test_failures_of_all_ranks_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tta_bench.runner.execute.decode_batch", failing)
+    folder = tmp_path / "outputs"
+    ranks = together(folder, *LONG, "n_problems=6", "max_failures=3")  # no rank has more than three
+    assert [rank.code() for rank in ranks] == [1, 0]
+    assert [manifest["status"] for manifest in manifests(folder)] == ["failed"] * 2
+    assert "more than max_failures=3; the last: MemoryError" in ranks[0].said.read_text()
+
+
+def nowhere_in_rank_1(spec: RunSpec) -> Any:
+    if os.environ["RANK"] == "1":
+        raise OSError("no such driver")
+    return here(spec)
+
+
+def test_a_rank_that_cannot_tell_where_it_is_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tta_bench.runner.ranks.here", nowhere_in_rank_1)
+    ranks = together(tmp_path / "outputs", *LONG, "n_problems=4", size=3)
+    assert [rank.code() for rank in ranks] == [1, 0, 0]
+    assert "rank 1 failed:\nTraceback" in ranks[0].said.read_text()
+    assert "OSError: no such driver" in ranks[0].said.read_text()
+    assert n_records(tmp_path / "outputs") == 0
 
 
 @pytest.mark.slow

@@ -147,7 +147,7 @@ class Outcome:
     Attributes:
         code: the exit code that it would have had here.
         message: what went wrong, empty where nothing did.
-        died: whether nobody knows, since its process did not live to tell.
+        died: whether nobody knows, since its process did not live to tell; the message is a sentence and a traceback then.
     """
 
     code: int = 0
@@ -159,13 +159,13 @@ def outcome(prepare: Callable[[], Callable[[], None]]) -> Outcome:
     """Do a job, so that the others go on whatever becomes of it.
 
     Args:
-        prepare: reads and checks what is asked for, and may raise ValueError; what it returns does the job.
+        prepare: reads and checks what is asked for, and raises ValueError where that is wrong; what it returns does the job.
     """
     try:
-        work = prepare()
-    except ValueError as error:
-        return Outcome(BAD_INPUT, str(error))
-    try:
+        try:
+            work = prepare()
+        except ValueError as error:
+            return Outcome(BAD_INPUT, str(error))
         work()
     except CheckpointError as error:
         return Outcome(BAD_INPUT, str(error))
@@ -180,7 +180,8 @@ def died(engine: Engine, error: Exception) -> Outcome:
     """The outcome of jobs that gave no answer: their engine, or a process of it, died."""
     told = str(error).strip().splitlines() or ["no reason given"]
     reason = f"{type(error).__name__}: {told[0]}"
-    return Outcome(FAILED, f"hydra/launcher={engine.name}: a job ended without an answer ({reason})", died=True)
+    sentence = f"hydra/launcher={engine.name}: a job ended without an answer ({reason})"
+    return Outcome(FAILED, f"{sentence}\n{''.join(traceback.format_exception(error))}", died=True)
 
 
 @contextmanager

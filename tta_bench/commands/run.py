@@ -200,8 +200,10 @@ def do_elsewhere(
         # Who could tell what is wrong would tell the same again.
         if unfinished(surveys) and (dead or not any(outcome.code for outcome in outcomes)):
             for text in dead:
-                say(console, f"{text}; what is missing is tried once more")
+                say(console, f"{text.splitlines()[0]}; what is missing is tried once more")
             outcomes = asked.send(chosen, True)
+    if any(outcome.died for outcome in outcomes) and not unfinished(surveys):
+        outcomes = [outcome for outcome in outcomes if not outcome.died]  # what died had done its work
     failed = [outcome for outcome in outcomes if outcome.code]
     for text in dict.fromkeys(outcome.message for outcome in failed):
         print(f"tta-bench: {text}", file=sys.stderr)

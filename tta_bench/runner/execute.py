@@ -86,6 +86,10 @@ class Help(Protocol):
     def gather(self, check_stop: Callable[[], None]) -> None:
         """Wait until all is done; raises what ended one of them."""
 
+    def call_off(self, check_stop: Callable[[], None]) -> None:
+        """Have them stop after the batch at work, and wait until they have; raises what ended one of them, but no
+        ``TooManyFailuresError``."""
+
 
 class Unwatched:
     """A ``Watch`` that does not look."""
@@ -107,7 +111,7 @@ class Effort:
 
     Attributes:
         batch_size: problems decoded together; None finds out (``automatic_batch_size``).
-        max_failures: problems that may fail in a visit before it is given up.
+        max_failures: problems that may fail in a visit before it is given up, in all processes that share it together.
         time_limit: seconds that a problem may take, n times as long for a batch of n; None sets no limit.
         token_traces: problems, the first of the split, of which the trace tells every token.
         probe_folds: also ask for the probability that each of these tokens has when it is hidden, in so many folds and with
@@ -270,7 +274,17 @@ class Visit:
         self.store()
 
     def generate_together(self, help: Help) -> None:
-        """Generate a part of what is missing, while other processes do the rest."""
+        """Generate a part of what is missing, while other processes do the rest. None of them goes on after an error in one:
+        the claim on the run, which is the same for all, ends with this process's part."""
+        try:
+            self.generate_shared(help)
+        except Exception:
+            help.call_off(self.check_stop)
+            self.watch.others(help.news())
+            raise
+
+    def generate_shared(self, help: Help) -> None:
+        """Deal out what is missing, generate a part of it, wait for the others."""
         mine, places = help.deal(self.spec.run_id, self.work.missing, self.check_stop)
         for place in [*places, self.here]:  # told before the first record, so that no record is without
             self.environments = with_environment(self.environments, place)
@@ -288,10 +302,29 @@ class Visit:
             self.work.tally.add(record)
 
     def listen(self) -> None:
-        """Hear what other processes have stored, and whether to stop."""
+        """Hear what other processes have stored, and see whether to go on."""
         if self.help:
-            self.watch.others(self.help.news())
+            news = self.help.news()
+            self.failed += news.failed
+            self.watch.others(news)
+        self.check_failures()
         self.check_stop()
+
+    def check_failures(self) -> None:
+        """Give the run up once more has failed, here and in other processes, than may.
+
+        Raises:
+            TooManyFailuresError: see ``Effort``.
+        """
+        if self.failed <= self.effort.max_failures:
+            return
+        self.store()
+        *_, error = (record["error"] for record in self.run.folder.lines() if record["error"])
+        raise TooManyFailuresError(
+            f"{self.spec.run_id}: {self.failed} problems failed, more than max_failures={self.effort.max_failures}; "
+            f"the last: {error['type']}: {error['message']} (tta-bench show {self.spec.run_id} has the tracebacks). "
+            "Remove the cause, or raise max_failures, and run the same command again"
+        )
 
     def generate(self, missing: Sequence[Place]) -> None:
         """Generate what is missing, one replicate after the other; what is known from an earlier one is not decoded again."""
@@ -350,18 +383,10 @@ class Visit:
     def keep(self, records: Sequence[Record], trace: pd.DataFrame) -> None:
         """Take the records of a batch, store what has come together if it is time to, and see whether to go on."""
         self.held.append((records, trace))
-        errors = [record for record in records if record["error"]]
-        self.failed += len(errors)
+        self.failed += sum(1 for record in records if record["error"])
         self.work.alike.update({record["problem"]: record for record in records if nothing_random(record)})
         if sum(len(part) for part, _ in self.held) >= GROUP_RECORDS or time.monotonic() - self.stored >= GROUP_SECONDS:
             self.store()
-        if self.failed > self.effort.max_failures:
-            error = errors[-1]["error"]
-            raise TooManyFailuresError(
-                f"{self.spec.run_id}: {self.failed} problems failed, more than max_failures={self.effort.max_failures}; "
-                f"the last: {error['type']}: {error['message']} (tta-bench show {self.spec.run_id} has the tracebacks). "
-                "Remove the cause, or raise max_failures, and run the same command again"
-            )
         self.listen()
 
     def store(self) -> None:

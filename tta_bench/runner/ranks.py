@@ -41,6 +41,10 @@ class RankError(RuntimeError):
     """Something failed in another rank; the message has its traceback."""
 
 
+class CalledOffError(Exception):
+    """Rank 0 has given up the run that this rank was dealt a share of."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The processes that were started together.
@@ -152,13 +156,22 @@ class Helpers:
     def deal(
         self, run_id: str, missing: Sequence[Place], check_stop: Callable[[], None]
     ) -> tuple[list[Place], list[Environment]]:
-        """Deal out what is missing, by problem; returns what is left for this process, and where the others will be at work."""
+        """Deal out what is missing, by problem; returns what is left for this process, and where the others will be at work.
+
+        Raises:
+            RankError: one of them cannot tell where it is.
+        """
         ranks, names = self.crew.ranks, list(dict.fromkeys(problem.id for _, problem, _ in missing))
         shares = {rank: share for rank in range(1, ranks.size) if (share := names[rank :: ranks.size])}
         self.number = self.crew.next(Deal(self.comparison, run_id, shares))
         self.dealt, self.heard = tuple(shares), News()
         mine = set(names[:: ranks.size])
-        places = [ranks.hear(f"place/{self.number}/{rank}", check_stop) for rank in self.dealt]
+
+        def check() -> None:
+            check_stop()
+            raise_first(self.told())
+
+        places = [ranks.hear(f"place/{self.number}/{rank}", check) for rank in self.dealt]
         return [place for place in missing if place[1].id in mine], places
 
     def begin(self) -> None:
@@ -180,10 +193,33 @@ class Helpers:
         Raises:
             TooManyFailuresError, StoreError, RankError: what ended one of them.
         """
-        told = [self.crew.ranks.hear(f"told/{self.number}/{rank}", check_stop) for rank in self.dealt]
-        for error in told:
-            if error is not None:
-                raise error
+        raise_first(self.wait(check_stop))
+
+    def call_off(self, check_stop: Callable[[], None]) -> None:
+        """Have the others stop after the batch at work, and wait until they have.
+
+        Raises:
+            StoreError, RankError: what ended one of them. That too much failed is no news any more.
+        """
+        if self.dealt:
+            self.crew.ranks.tell(f"off/{self.number}", True)
+        raise_first([error for error in self.wait(check_stop) if not isinstance(error, TooManyFailuresError)])
+
+    def wait(self, check_stop: Callable[[], None]) -> list[Exception | None]:
+        """What each of the others has told at its end, as soon as all have."""
+        return [self.crew.ranks.hear(f"told/{self.number}/{rank}", check_stop) for rank in self.dealt]
+
+    def told(self) -> list[Exception | None]:
+        """What those of the others that have ended have told."""
+        ranks, keys = self.crew.ranks, [f"told/{self.number}/{rank}" for rank in self.dealt]
+        return [pickle.loads(ranks.store.get(key)) for key in keys if ranks.store.check([key])]
+
+
+def raise_first(errors: Sequence[Exception | None]) -> None:
+    """Raise the first error, if there is one."""
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def follow(ranks: Ranks, check_stop: Callable[[], None]) -> None:
@@ -209,9 +245,17 @@ def follow_deals(ranks: Ranks, check_stop: Callable[[], None]) -> None:
 
 
 def error_of(ranks: Ranks, number: int, deal: Deal, check_stop: Callable[[], None]) -> Exception | None:
-    """Do a share; returns the error that ended it, as one that can be sent."""
+    """Do a share, or a part if it is called off; returns the error that ended it, as one that can be sent."""
+
+    def check() -> None:
+        check_stop()
+        if ranks.store.check([f"off/{number}"]):
+            raise CalledOffError
+
     try:
-        do_share(ranks, number, deal, check_stop)
+        do_share(ranks, number, deal, check)
+    except CalledOffError:  # what is done is stored, and why it is called off, rank 0 knows
+        return None
     except (TooManyFailuresError, StoreError) as error:
         return type(error)(str(error))
     except Exception:
