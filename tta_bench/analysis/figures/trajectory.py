@@ -16,7 +16,7 @@ from tta_bench.analysis.figures.style import (
     whole_numbers,
 )
 
-EVENTS = {"fresh": ("committed", ".", "C5"), "remasked": ("taken back", "x", "C1"), "frozen": ("frozen", "_", "white")}
+EVENTS = {"fresh": ("committed", ".", "C5"), "remasked": ("taken back", "x", "C1"), "frozen": ("frozen", "_", "C3")}
 """What happens to a token in a step: its name, its marker and its colour."""
 
 
