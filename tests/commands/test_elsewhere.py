@@ -174,14 +174,8 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        JOBLIB,
-        pytest.param(("hydra/launcher=slurm_local",), marks=pytest.mark.slow),
-        pytest.param(("hydra/launcher=ray",), marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [JOBLIB, ("hydra/launcher=slurm_local",), ("hydra/launcher=ray",)])
 def test_launchers_give_what_one_process_gives(launcher: tuple[str, ...], serial: Path, tmp_path: Path) -> None:
     shown = started(*SWEEP, *launcher, folder=tmp_path).communicate()[0]
     assert "report.html" in shown

@@ -153,7 +153,7 @@ def test_the_same_seed_gives_the_same_table(tmp_path: Path) -> None:
 
 
 def test_every_sampler_runs_by_its_name_in_the_study_of_rivals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert quick("experiment=rivals", "task=json", "n_problems=3", f"output_dir={tmp_path}") == 0
+    assert quick("experiment=rivals", "task=json", "n_problems=3", "token_traces=0", f"output_dir={tmp_path}") == 0
     summary = table(tmp_path / "reports" / "rivals").set_index("sampler")
     rivals = sorted(set(catalog.names("sampler")) - {"tta_best", "tta_rules"})  # tta with other parameters
     assert sorted(summary.index) == rivals
