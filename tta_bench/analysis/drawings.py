@@ -20,7 +20,7 @@ from tta_bench.analysis.figures.trajectory import EVENTS
 from tta_bench.analysis.load import Study
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.remasking import CONTROL
-from tta_bench.analysis.representative import ROLES, close_ups, decodings_of_one_problem, representative
+from tta_bench.analysis.representative import CloseUp, close_ups, decodings_of_one_problem, representative, roles
 from tta_bench.analysis.section import Section
 from tta_bench.analysis.stats import mean_interval
 
@@ -143,14 +143,19 @@ MOST_BASELINES = 3
 """Variants of baselines that have a colour before others; the first of them."""
 
 
+def named(rows: pd.DataFrame) -> pd.Series:
+    """Sampler and settings of each row."""
+    return (rows["sampler"] + " " + rows["settings"]).str.strip()
+
+
 def differences_frame(summary: pd.DataFrame, plan: TestPlan) -> pd.DataFrame:
     """Every comparison; nothing where there are so many that no row could be read."""
     rows = summary[summary["delta"].notna()]
     if rows.empty or rows["task"].value_counts().max() > MOST_ROWS:
         return pd.DataFrame()
-    names = (rows["sampler"] + " " + rows["settings"]).str.strip()
+    names = named(rows)
     runs = summary.drop_duplicates("run_id").set_index("run_id")
-    bases = [f"{runs['sampler'][name]} {runs['settings'][name]}".strip() for name in rows["baseline_run_id"]]
+    bases = named(runs)[rows["baseline_run_id"]]
     twice = pd.DataFrame({"task": rows["task"], "name": names}).duplicated(keep=False)
     return pd.DataFrame(
         {
@@ -201,8 +206,8 @@ def trajectories_frame(shown: Sequence[Compared]) -> pd.DataFrame:
     parts = []
     for one in shown:
         for run, problem, trace in decodings_of_one_problem(one.pair, one.problems):
-            role = "" if one.pair.baseline.sampler != one.pair.candidate.sampler else f" ({ROLES[run is one.pair.candidate]})"
-            title = f"{run.task}, {problem}\n{run.sampler}{role}, score {trace['score'].iloc[0]:g}"
+            name = CloseUp(run, one.problems, roles(one.pair)[run is one.pair.candidate]).sampler
+            title = f"{run.task}, {problem}\n{name}, score {trace['score'].iloc[0]:g}"
             events = [name for name in EVENTS if name in trace and trace[name].notna().all()]
             parts.append(trace[["step", "position", "entropy", *events]].assign(title=title, step=trace["step"] + 1))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -226,8 +231,7 @@ def remask_quality_frame(table: pd.DataFrame | None) -> pd.DataFrame:
     if table is None or table["task"].value_counts().max() > MOST_ROWS:
         return pd.DataFrame()
     names = [f"{rate}{end}" for rate in ("precision", "recall") for end in ("", "_low", "_high")]
-    runs = [f"{name} {told}".strip() for name, told in zip(table["sampler"], table["settings"], strict=True)]
-    found = table.assign(run=runs, control=np.asarray(table["sampler"] == CONTROL))
+    found = table.assign(run=named(table), control=np.asarray(table["sampler"] == CONTROL))
     return found[["task", "run", "control", "chance", *names]]
 
 
@@ -235,5 +239,4 @@ def flip_rates_frame(table: pd.DataFrame | None) -> pd.DataFrame:
     """Flips of every variant."""
     if table is None:
         return pd.DataFrame()
-    series = [f"{sampler} {settings}".strip() for sampler, settings in zip(table["sampler"], table["settings"], strict=True)]
-    return table.assign(series=series)[["task", "series", "variant", "flips", "flips_low", "flips_high"]]
+    return table.assign(series=named(table))[["task", "series", "variant", "flips", "flips_low", "flips_high"]]

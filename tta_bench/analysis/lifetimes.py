@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tta_bench.analysis.load import Run
 from tta_bench.analysis.plan import TestPlan
 from tta_bench.analysis.representative import CloseUp
 from tta_bench.analysis.stats import mean_interval, percentile_interval, resampled_counts
@@ -101,18 +100,14 @@ def commit_order(shown: Sequence[CloseUp], replicates: int | None) -> pd.DataFra
         columns task, sampler, position (from 1: among those that are decoded), step (from 1), share of the answers that have
         the position. Shares of 0 are left out.
     """
-    parts = [
-        of_run(one.run, one.problems, replicates).assign(task=one.task, sampler=one.sampler)
-        for one in shown
-        if len(one.run.token_trace(one.problems, replicates))
-    ]
+    traces = [(one, one.run.token_trace(one.problems, replicates)) for one in shown]
+    parts = [last_commits(tokens).assign(task=one.task, sampler=one.sampler) for one, tokens in traces if len(tokens)]
     columns = ["task", "sampler", "position", "step", "share"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame()
 
 
-def of_run(run: Run, problems: Sequence[str], replicates: int | None) -> pd.DataFrame:
-    """Shares by position and step of one run."""
-    tokens = run.token_trace(problems, replicates)
+def last_commits(tokens: pd.DataFrame) -> pd.DataFrame:
+    """Shares by position and step, of the token trace of one run."""
     last = tokens[tokens["fresh"]].groupby(["key", "position"], as_index=False)["step"].max()
     place = last.groupby("key")["position"].rank(method="first").astype(int)
     counts = last.assign(position=place, step=last["step"] + 1).groupby(["position", "step"]).size()

@@ -89,7 +89,7 @@ def rebuilt(place: Path, folder: Path) -> Part:
     names = [name for name in figures.FIGURES if (target / "figures" / f"{name}.pdf").is_file()]
     pictures = tuple((f"{place.name}/figures/{name}.pdf", figures.FIGURES[name].caption) for name in names)
     table = f"{place.name}/paper_table.tex"
-    plan = TestPlan(**json.loads((report / "study.json").read_text())["tests"])
+    plan = plan_of(report)
     summary = read_summary(target / "summary.csv")
     (folder / table).write_text(latex(summary, caption(summary, plan), plan.alpha, f"tab:{place.name}"))
     file = target / "claims.json"
@@ -103,6 +103,11 @@ def runs_are_there(report: Path) -> bool:
     return all((report / told["runs"] / run_id / "config.yaml").is_file() for pair in told["pairs"] for run_id in pair)
 
 
+def plan_of(report: Path) -> TestPlan:
+    """The plan of the tests of a report's study."""
+    return TestPlan(**json.loads((report / "study.json").read_text())["tests"])
+
+
 def from_tables(report: Path, target: Path) -> None:
     """Make a report's tables and figures again from its CSV files.
 
@@ -112,7 +117,7 @@ def from_tables(report: Path, target: Path) -> None:
     if not (report / "summary.csv").is_file():
         raise AnalysisError(f"{report}: has neither its runs on disk nor summary.csv; run the study again")
     target.mkdir(parents=True, exist_ok=True)
-    plan = TestPlan(**json.loads((report / "study.json").read_text())["tests"])
+    plan = plan_of(report)
     summary = read_summary(report / "summary.csv")
     write_tables(summary, target, note=caption(summary, plan), alpha=plan.alpha)
     shutil.copytree(report / "tables", target / "tables", dirs_exist_ok=True)

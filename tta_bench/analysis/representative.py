@@ -36,8 +36,9 @@ class CloseUp:
         return f"{self.run.sampler} ({self.role})" if self.role else self.run.sampler
 
 
-ROLES = ("baseline", "candidate")
-"""Of two runs of one sampler."""
+def roles(pair: Pair) -> tuple[str, str]:
+    """What tells the two apart besides their samplers: something only where these are the same."""
+    return ("baseline", "candidate") if pair.baseline.sampler == pair.candidate.sampler else ("", "")
 
 
 def representative(found: Sequence[Compared], focus: str | None = None) -> list[Compared]:
@@ -71,8 +72,7 @@ def close_ups(found: Sequence[Compared], focus: str | None = None) -> list[Close
             for other in found
             if other.pair.candidate.sampler == CONTROL != candidate.sampler and same_budget(other.pair.candidate, candidate)
         ]
-        roles = ROLES if base.sampler == candidate.sampler else ("", "")
-        shown += [CloseUp(run, one.problems, role) for run, role in zip((base, candidate), roles, strict=True)]
+        shown += [CloseUp(run, one.problems, role) for run, role in zip((base, candidate), roles(one.pair), strict=True)]
         shown += [CloseUp(control, one.problems) for control in controls[:1]]
     return shown
 
